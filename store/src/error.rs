@@ -1,0 +1,101 @@
+//! What can go wrong in the store, with constraint names turned into facts of the domain.
+
+use sqlx::error::ErrorKind;
+
+/// A failed store call.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The settings name no usable database.
+    #[error("{0}")]
+    Config(String),
+    /// A rule of the tables refused the write.
+    #[error("refused by {0:?}")]
+    Refused(Rule),
+    /// A stored value cannot be what it is.
+    #[error("stored value is broken: {0}")]
+    Broken(String),
+    /// The tables could not be brought up to date.
+    #[error("migration: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A statement failed for its own reasons, not for the database's health.
+    #[error("statement failed: {0}")]
+    Statement(sqlx::Error),
+    /// The database does not answer. Fail offline: chargers keep what they have to say.
+    #[error("the database does not answer: {0}")]
+    Down(sqlx::Error),
+}
+
+/// The rules that the tables hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// A device serves one live session.
+    OneLiveSessionPerDevice,
+    /// A customer has one live session.
+    OneLiveSessionPerCustomer,
+    /// A balance is never negative.
+    BalanceNotNegative,
+    /// A thing is booked once.
+    BookedOnce,
+    /// No two devices have one number.
+    DeviceNumberUnique,
+    /// No two chargers have one identity.
+    IdentityUnique,
+    /// No two customers have one phone.
+    PhoneUnique,
+    /// A purchase is never paid beyond its amount.
+    PaidWithinAmount,
+    /// Any other.
+    Other,
+}
+
+/// PostgreSQL names the constraint, SQLite the columns of a unique one.
+const RULES: &[(&str, &str, Rule)] = &[
+    ("sessions_one_live_per_device", "sessions.device_id", Rule::OneLiveSessionPerDevice),
+    ("sessions_one_live_per_customer", "sessions.customer_id", Rule::OneLiveSessionPerCustomer),
+    ("customers_balance_not_negative", "customers_balance_not_negative", Rule::BalanceNotNegative),
+    ("ledger_key_unique", "ledger_transactions.key", Rule::BookedOnce),
+    ("devices_number_unique", "devices.device_number", Rule::DeviceNumberUnique),
+    ("chargers_identity_unique", "chargers.identity", Rule::IdentityUnique),
+    ("customers_phone_unique", "customers.phone", Rule::PhoneUnique),
+    ("purchases_paid_within_amount", "purchases_paid_within_amount", Rule::PaidWithinAmount),
+];
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(database) = &error else {
+            return match error {
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::TypeNotFound { .. } => {
+                    Self::Broken(error.to_string())
+                }
+                sqlx::Error::RowNotFound | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Encode(_) => {
+                    Self::Statement(error)
+                }
+                _ => Self::Down(error),
+            };
+        };
+        if matches!(database.kind(), ErrorKind::Other) {
+            // 08 connection, 53 resources, 57 shutdown and cancellation, 40 serialization, 55 lock, 58 system;
+            // SQLite: 5 busy, 6 locked, 10 I/O, 13 full, 14 cannot open.
+            let code = database.code().unwrap_or_default();
+            let sqlstate_down =
+                code.len() == 5 && ["08", "53", "57", "40", "55", "58"].iter().any(|class| code.starts_with(class));
+            let sqlite_down =
+                code.parse::<u32>().is_ok_and(|code| code < 100_000 && [5, 6, 10, 13, 14].contains(&(code & 0xff)));
+            return if sqlstate_down || (code.len() < 5 && sqlite_down) {
+                Self::Down(error)
+            } else {
+                Self::Statement(error)
+            };
+        }
+        let (name, message) = (database.constraint().unwrap_or_default(), database.message());
+        let rule = RULES.iter().find(|(postgres, sqlite, _)| name == *postgres || message.ends_with(sqlite));
+        Self::Refused(rule.map_or(Rule::Other, |(_, _, rule)| *rule))
+    }
+}
+
+impl StoreError {
+    /// Whether a later try of the same may succeed.
+    pub fn is_down(&self) -> bool {
+        matches!(self, Self::Down(_))
+    }
+}

@@ -1,0 +1,53 @@
+//! The only SQL. One module an aggregate, free functions that take a [`Db`]; no trait, no ORM.
+//!
+//! Every write asks: what if the process dies here, what if this comes twice, what if two do it at once. The
+//! answers are unique keys, CHECKs and conditional UPDATEs, not isolation levels.
+
+pub mod chargers;
+pub mod engine;
+mod error;
+pub mod frames;
+pub mod leases;
+pub mod ledger;
+pub mod outbox;
+pub mod readings;
+pub mod sessions;
+pub mod settings;
+pub mod settle;
+
+pub use engine::{Db, Store};
+pub use error::{Rule, StoreError};
+
+use evm_domain::{Id, Timestamp};
+
+/// What store calls return.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Now, by the machine's clock.
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A new id from the clock and the system's random generator.
+pub fn new_id() -> Id {
+    Id::from_parts(u32::try_from(now().0 / 1000).unwrap_or(u32::MAX), random())
+}
+
+/// Bytes from the system's random generator. A machine without one must not hand out ids or secrets.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        tracing::error!(%error, "the system's random generator failed");
+        std::process::abort();
+    }
+    bytes
+}
+
+fn id<T: std::str::FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| StoreError::Broken(format!("id {text:?}")))
+}
+
+fn optional_id<T: std::str::FromStr>(text: Option<&str>) -> Result<Option<T>> {
+    text.map(id).transpose()
+}
