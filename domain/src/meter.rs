@@ -82,6 +82,11 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    /// The doubt behind a stored number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        [Self::MissingBaseline, Self::ImplausibleRise].into_iter().find(|doubt| *doubt as i64 == code)
+    }
+
     /// The word the store and the operator API use.
     pub fn as_str(self) -> &'static str {
         match self {

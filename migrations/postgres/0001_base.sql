@@ -55,7 +55,8 @@ CREATE TABLE cards (
     created_at BIGINT NOT NULL
 );
 
--- Charging stations. `epoch` counts connections: whatever carries an older one changes nothing.
+-- Charging stations. `epoch` counts connections: whatever carries an older one changes nothing. `node` holds the
+-- socket and renews a lease of its name; when that runs out, its chargers are offline.
 CREATE TABLE chargers (
     id TEXT PRIMARY KEY,
     identity TEXT NOT NULL CONSTRAINT chargers_identity_unique UNIQUE,
@@ -69,6 +70,7 @@ CREATE TABLE chargers (
     firmware TEXT,
     epoch BIGINT NOT NULL DEFAULT 0,
     online BOOLEAN NOT NULL DEFAULT FALSE,
+    node TEXT,
     connected_at BIGINT,
     booted_at BIGINT,
     last_seen_at BIGINT,
@@ -124,7 +126,7 @@ CREATE TABLE sessions (
     connector INTEGER NOT NULL,
     device_id TEXT REFERENCES devices (id),
     customer_id TEXT REFERENCES customers (id),
-    tariff_id TEXT NOT NULL REFERENCES tariff_versions (id),
+    tariff_id TEXT REFERENCES tariff_versions (id),
     status TEXT NOT NULL CHECK (status IN ('requested', 'active', 'finished', 'failed')),
     id_tag TEXT,
     remote_start_id BIGINT,
@@ -244,7 +246,6 @@ CREATE TABLE outbox (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id TEXT NOT NULL UNIQUE,
     customer_id TEXT NOT NULL,
-    topic TEXT NOT NULL,
     name TEXT NOT NULL,
     payload TEXT NOT NULL,
     created_at BIGINT NOT NULL,

@@ -1,1 +1,370 @@
-//! .
+//! Charging stations, their connections and the states of their connectors.
+
+use evm_domain::{ChargerId, CustomerId, DeviceId, Money, StatusReport, Tariff, Timestamp};
+use hmac::{Hmac, Mac};
+use sqlx::QueryBuilder;
+
+use crate::engine::{Db, on};
+use crate::{Result, id, new_id};
+
+/// The keyed hash under which a charger's password is stored: fast, for the keys are long and random and a
+/// thousand stations may return at once.
+pub fn password_hash(server_secret: &[u8; 32], password: &[u8]) -> String {
+    let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(server_secret) else { unreachable!("HMAC takes any key") };
+    mac.update(b"charger:");
+    mac.update(password);
+    hex::encode(mac.finalize().into_bytes())
+}
+
+/// A registered station.
+#[derive(Debug, Clone)]
+pub struct Charger {
+    /// Its id.
+    pub id: ChargerId,
+    /// Its OCPP identity, as stored.
+    pub identity: String,
+    /// Hash of its password; `None`: it shows none.
+    pub password_hash: Option<String>,
+    /// OCPP security profile, 0 to 3.
+    pub security_profile: i16,
+    /// The version to speak where the station offers no subprotocol; `None`: refuse.
+    pub without_subprotocol: Option<String>,
+    /// `1.6` or `2.0.1`, once it connected.
+    pub version: Option<String>,
+    /// Told at boot.
+    pub vendor: Option<String>,
+    /// Told at boot.
+    pub model: Option<String>,
+    /// Told at boot.
+    pub serial: Option<String>,
+    /// Told at boot.
+    pub firmware: Option<String>,
+    /// Counts its connections.
+    pub epoch: i64,
+    /// Whether a node holds its socket.
+    pub online: bool,
+    /// When it connected last.
+    pub connected_at: Option<Timestamp>,
+    /// When it was accepted at a boot.
+    pub booted_at: Option<Timestamp>,
+    /// When anything came from it, to some seconds.
+    pub last_seen_at: Option<Timestamp>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    identity: String,
+    password_hash: Option<String>,
+    security_profile: i16,
+    without_subprotocol: Option<String>,
+    version: Option<String>,
+    vendor: Option<String>,
+    model: Option<String>,
+    serial: Option<String>,
+    firmware: Option<String>,
+    epoch: i64,
+    online: bool,
+    connected_at: Option<i64>,
+    booted_at: Option<i64>,
+    last_seen_at: Option<i64>,
+}
+
+impl TryFrom<Row> for Charger {
+    type Error = crate::StoreError;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Charger {
+            id: id(&row.id)?,
+            identity: row.identity,
+            password_hash: row.password_hash,
+            security_profile: row.security_profile,
+            without_subprotocol: row.without_subprotocol,
+            version: row.version,
+            vendor: row.vendor,
+            model: row.model,
+            serial: row.serial,
+            firmware: row.firmware,
+            epoch: row.epoch,
+            online: row.online,
+            connected_at: row.connected_at.map(Timestamp),
+            booted_at: row.booted_at.map(Timestamp),
+            last_seen_at: row.last_seen_at.map(Timestamp),
+        })
+    }
+}
+
+/// A station by its identity, letter for letter.
+pub async fn by_identity(db: &mut Db, identity: &str) -> Result<Option<Charger>> {
+    let row: Option<Row> = on!(db, conn => {
+        sqlx::query_as("SELECT * FROM chargers WHERE identity = $1").bind(identity).fetch_optional(conn).await?
+    });
+    row.map(Charger::try_from).transpose()
+}
+
+/// A station by its id.
+pub async fn by_id(db: &mut Db, charger: ChargerId) -> Result<Option<Charger>> {
+    let row: Option<Row> = on!(db, conn => {
+        sqlx::query_as("SELECT * FROM chargers WHERE id = $1").bind(charger.to_string()).fetch_optional(conn).await?
+    });
+    row.map(Charger::try_from).transpose()
+}
+
+/// Stations in the order of their identities, after one.
+pub async fn list(db: &mut Db, after: &str, limit: i64) -> Result<Vec<Charger>> {
+    let rows: Vec<Row> = on!(db, conn => {
+        sqlx::query_as("SELECT * FROM chargers WHERE identity > $1 ORDER BY identity LIMIT $2")
+            .bind(after)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?
+    });
+    rows.into_iter().map(Charger::try_from).collect()
+}
+
+/// Registers a station or changes how it may connect.
+pub async fn upsert(
+    db: &mut Db,
+    identity: &str,
+    password_hash: Option<&str>,
+    security_profile: i16,
+    without_subprotocol: Option<&str>,
+    now: Timestamp,
+) -> Result<ChargerId> {
+    let (charger,): (String,) = on!(db, conn => {
+        sqlx::query_as(
+            "INSERT INTO chargers (id, identity, password_hash, security_profile, without_subprotocol, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (identity) DO UPDATE SET password_hash = excluded.password_hash, \
+             security_profile = excluded.security_profile, without_subprotocol = excluded.without_subprotocol RETURNING id",
+        )
+        .bind(new_id().to_string())
+        .bind(identity)
+        .bind(password_hash)
+        .bind(security_profile)
+        .bind(without_subprotocol)
+        .bind(now.0)
+        .fetch_one(conn)
+        .await?
+    });
+    id(&charger)
+}
+
+/// Notes new connections held by `node`; their epochs come back.
+pub async fn connect(
+    db: &mut Db,
+    new: &[(ChargerId, &str)],
+    node: &str,
+    now: Timestamp,
+) -> Result<Vec<(ChargerId, i64)>> {
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, i64)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE chargers SET epoch = epoch + 1, online = TRUE, node = ");
+        sql.push_bind(node).push(", connected_at = ").push_bind(now.0).push(", last_seen_at = ").push_bind(now.0);
+        sql.push(", version = v.column2 FROM (");
+        sql.push_values(new, |mut row, (charger, version)| {
+            row.push_bind(charger.to_string()).push_bind(*version);
+        });
+        sql.push(") AS v WHERE chargers.id = v.column1 RETURNING chargers.id, chargers.epoch");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    rows.into_iter().map(|(charger, epoch)| Ok((id(&charger)?, epoch))).collect()
+}
+
+/// Notes ended connections; one that is not the newest of its charger changes nothing.
+pub async fn disconnect(db: &mut Db, gone: &[(ChargerId, i64)], now: Timestamp) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE chargers SET online = FALSE, node = NULL, last_seen_at = ");
+        sql.push_bind(now.0).push(" FROM (");
+        sql.push_values(gone, |mut row, (charger, epoch)| {
+            row.push_bind(charger.to_string()).push_bind(*epoch);
+        });
+        sql.push(") AS v WHERE chargers.id = v.column1 AND chargers.epoch = v.column2");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Marks as offline what a node held whose lease `node:{name}` ran out.
+pub async fn disconnect_dead_nodes(db: &mut Db, now: Timestamp) -> Result<u64> {
+    Ok(on!(db, conn => {
+        sqlx::query(
+            "UPDATE chargers SET online = FALSE, node = NULL WHERE online AND NOT EXISTS \
+             (SELECT 1 FROM leases l WHERE l.name = 'node:' || chargers.node AND l.expires_at >= $1)",
+        )
+        .bind(now.0)
+        .execute(conn)
+        .await?
+        .rows_affected()
+    }))
+}
+
+/// What a station told of itself at a boot.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// Which station.
+    pub charger: ChargerId,
+    /// Who built it.
+    pub vendor: String,
+    /// Its model.
+    pub model: String,
+    /// Its serial number.
+    pub serial: Option<String>,
+    /// Its firmware.
+    pub firmware: Option<String>,
+}
+
+/// Notes boots, the last of each station.
+pub async fn booted(db: &mut Db, boots: &[Boot], now: Timestamp) -> Result<()> {
+    let last: std::collections::BTreeMap<_, _> = boots.iter().map(|boot| (boot.charger, boot)).collect();
+    if last.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE chargers SET booted_at = ");
+        sql.push_bind(now.0).push(", vendor = v.column2, model = v.column3, serial = v.column4, firmware = v.column5 FROM (");
+        sql.push_values(&last, |mut row, (charger, boot)| {
+            row.push_bind(charger.to_string())
+                .push_bind(&boot.vendor)
+                .push_bind(&boot.model)
+                .push_bind(&boot.serial)
+                .push_bind(&boot.firmware);
+        });
+        sql.push(") AS v WHERE chargers.id = v.column1");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Notes when stations were last heard.
+pub async fn seen(db: &mut Db, seen: &[(ChargerId, Timestamp)]) -> Result<()> {
+    for seen in seen.chunks(1000) {
+        on!(&mut *db, conn => {
+            let mut sql = QueryBuilder::new("UPDATE chargers SET last_seen_at = v.column2 FROM (");
+            sql.push_values(seen, |mut row, (charger, at)| {
+                row.push_bind(charger.to_string()).push_bind(at.0);
+            });
+            sql.push(") AS v WHERE chargers.id = v.column1");
+            sql.build().execute(conn).await?;
+        });
+    }
+    Ok(())
+}
+
+/// Notes connector states, the last of each connector.
+pub async fn set_states(db: &mut Db, reports: &[(ChargerId, StatusReport)]) -> Result<()> {
+    let last: std::collections::BTreeMap<_, _> =
+        reports.iter().map(|(charger, report)| ((*charger, report.connector), report)).collect();
+    let last: Vec<_> = last.into_iter().collect();
+    for last in last.chunks(1000) {
+        on!(&mut *db, conn => {
+            let mut sql = QueryBuilder::new("INSERT INTO connectors (charger_id, connector, state, error, at) ");
+            sql.push_values(last, |mut row, ((charger, connector), report)| {
+                row.push_bind(charger.to_string())
+                    .push_bind(i32::try_from(*connector).unwrap_or_default())
+                    .push_bind(report.state.as_str())
+                    .push_bind(&report.error)
+                    .push_bind(report.at.0);
+            });
+            sql.push(
+                " ON CONFLICT (charger_id, connector) DO UPDATE SET state = excluded.state, error = excluded.error, at = excluded.at",
+            );
+            sql.build().execute(conn).await?;
+        });
+    }
+    Ok(())
+}
+
+/// A connector's newest state.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Connector {
+    /// 0 is the station as a whole.
+    pub connector: i32,
+    /// The word of [`evm_domain::ConnectorState::as_str`].
+    pub state: String,
+    /// The error code beside it.
+    pub error: Option<String>,
+    /// When it was told, ms since 1970.
+    pub at: i64,
+}
+
+/// The connectors of a station in their order.
+pub async fn connectors_of(db: &mut Db, charger: ChargerId) -> Result<Vec<Connector>> {
+    Ok(on!(db, conn => {
+        sqlx::query_as("SELECT connector, state, error, at FROM connectors WHERE charger_id = $1 ORDER BY connector")
+            .bind(charger.to_string())
+            .fetch_all(conn)
+            .await?
+    }))
+}
+
+/// What a start at the charger needs to know of the place.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The station.
+    pub charger: ChargerId,
+    /// The connector.
+    pub connector: u32,
+    /// The device there.
+    pub device: DeviceId,
+    /// The version of its prices.
+    pub tariff_id: String,
+    /// Its prices.
+    pub tariff: Tariff,
+    /// Its maximum power, W.
+    pub max_power_w: Option<i64>,
+}
+
+type PlaceRow = (String, i32, String, String, i64, i64, i64, Option<i64>);
+
+/// The devices at these stations.
+pub async fn places(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Place>> {
+    if chargers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<PlaceRow> = on!(db, conn => {
+        let mut sql = QueryBuilder::new(
+            "SELECT d.charger_id, d.connector, d.id, d.tariff_id, t.energy_price, t.waiting_price, t.waiting_grace_s, d.max_power_w \
+             FROM devices d JOIN tariff_versions t ON t.id = d.tariff_id WHERE NOT d.removed AND d.charger_id IN (",
+        );
+        let mut list = sql.separated(", ");
+        for charger in chargers {
+            list.push_bind(charger.to_string());
+        }
+        sql.push(")");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    rows.into_iter()
+        .map(|(charger, connector, device, tariff_id, energy, waiting, grace, max_power_w)| {
+            Ok(Place {
+                charger: id(&charger)?,
+                connector: u32::try_from(connector).unwrap_or_default(),
+                device: id(&device)?,
+                tariff_id,
+                tariff: Tariff { energy_price: Money(energy), waiting_price: Money(waiting), waiting_grace_s: grace },
+                max_power_w,
+            })
+        })
+        .collect()
+}
+
+/// Whose cards these are; blocked ones are left out.
+pub async fn card_owners(db: &mut Db, tags: &[String]) -> Result<Vec<(String, CustomerId)>> {
+    if tags.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, String)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("SELECT id_tag, customer_id FROM cards WHERE NOT blocked AND id_tag IN (");
+        let mut list = sql.separated(", ");
+        for tag in tags {
+            list.push_bind(tag);
+        }
+        sql.push(")");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    rows.into_iter().map(|(tag, customer)| Ok((tag, id(&customer)?))).collect()
+}

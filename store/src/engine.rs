@@ -207,11 +207,11 @@ impl Db {
         Ok(())
     }
 
-    /// Behind a SELECT whose rows are about to be changed. SQLite's writers take turns anyway.
+    /// Behind a SELECT from sessions as `s` that is about to change them. SQLite's writers take turns anyway.
     pub(crate) fn for_update(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "",
-            Self::Postgres(_) => " FOR UPDATE",
+            Self::Postgres(_) => " FOR UPDATE OF s",
         }
     }
 }

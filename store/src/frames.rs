@@ -1,1 +1,108 @@
-//! .
+//! What went over the sockets: a CALL and its answer in one row. Heartbeats are not kept.
+
+use evm_domain::{ChargerId, Timestamp};
+use sqlx::QueryBuilder;
+
+use crate::Result;
+use crate::engine::{Db, on};
+
+/// A CALL with what came of it.
+#[derive(Debug, Clone)]
+pub struct NewFrame {
+    /// Whose socket.
+    pub charger: ChargerId,
+    /// Which connection.
+    pub epoch: i64,
+    /// From the charger, or to it.
+    pub incoming: bool,
+    /// The OCPP message id.
+    pub message_id: String,
+    /// The OCPP action; empty where none could be read.
+    pub action: String,
+    /// The payload, or the whole text where it could not be read.
+    pub payload: String,
+    /// The CALLRESULT's payload, or the CALLERROR from its code on.
+    pub answer: Option<String>,
+    /// Why it was set aside.
+    pub problem: Option<String>,
+    /// Time of receipt or sending.
+    pub at: Timestamp,
+    /// Time of the answer.
+    pub answered_at: Option<Timestamp>,
+}
+
+/// Keeps frames.
+pub async fn insert(db: &mut Db, frames: &[NewFrame]) -> Result<()> {
+    for frames in frames.chunks(500) {
+        on!(db, conn => {
+            let mut sql = QueryBuilder::new(
+                "INSERT INTO frames (charger_id, epoch, incoming, message_id, action, payload, answer, problem, at, answered_at) ",
+            );
+            sql.push_values(frames, |mut row, frame| {
+                row.push_bind(frame.charger.to_string())
+                    .push_bind(frame.epoch)
+                    .push_bind(frame.incoming)
+                    .push_bind(&frame.message_id)
+                    .push_bind(&frame.action)
+                    .push_bind(&frame.payload)
+                    .push_bind(&frame.answer)
+                    .push_bind(&frame.problem)
+                    .push_bind(frame.at.0)
+                    .push_bind(frame.answered_at.map(|at| at.0));
+            });
+            sql.build().execute(conn).await?;
+        });
+    }
+    Ok(())
+}
+
+/// A kept frame.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Frame {
+    /// Grows with time.
+    pub id: i64,
+    /// Which connection.
+    pub epoch: i64,
+    /// From the charger, or to it.
+    pub incoming: bool,
+    /// The OCPP message id.
+    pub message_id: String,
+    /// The OCPP action.
+    pub action: String,
+    /// The payload as text.
+    pub payload: String,
+    /// The answer as text.
+    pub answer: Option<String>,
+    /// Why it was set aside.
+    pub problem: Option<String>,
+    /// Time of receipt or sending, ms since 1970.
+    pub at: i64,
+    /// Time of the answer, ms since 1970.
+    pub answered_at: Option<i64>,
+}
+
+/// A charger's frames, newest first, older than the frame `before`.
+pub async fn newest(db: &mut Db, charger: ChargerId, before: Option<i64>, limit: i64) -> Result<Vec<Frame>> {
+    Ok(on!(db, conn => {
+        sqlx::query_as(
+            "SELECT id, epoch, incoming, message_id, action, payload, answer, problem, at, answered_at FROM frames \
+             WHERE charger_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+        )
+        .bind(charger.to_string())
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?
+    }))
+}
+
+/// Forgets frames from before a moment, some at a time. The count of those forgotten comes back.
+pub async fn forget(db: &mut Db, before: Timestamp) -> Result<u64> {
+    Ok(on!(db, conn => {
+        sqlx::query("DELETE FROM frames WHERE id IN (SELECT id FROM frames WHERE at < $1 ORDER BY id LIMIT 2000)")
+            .bind(before.0)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    }))
+}

@@ -1,1 +1,107 @@
-//! .
+//! Events that must go out whatever dies: written with what they tell of, published afterwards, at least once.
+
+use evm_domain::{Bill, CustomerId, Timestamp};
+use sqlx::QueryBuilder;
+
+use crate::Result;
+use crate::engine::{Db, on};
+
+/// An event for a customer.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Whose.
+    pub customer: CustomerId,
+    /// `CHARGING`, `PAYMENT` or `REPLENISHMENT`.
+    pub name: &'static str,
+    /// The same for every repeat.
+    pub event_id: String,
+    /// JSON.
+    pub payload: String,
+}
+
+/// Puts events into the outbox; one that is there already stays as it is.
+pub async fn add(db: &mut Db, events: &[Event], now: Timestamp) -> Result<()> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new("INSERT INTO outbox (event_id, customer_id, name, payload, created_at) ");
+        sql.push_values(events, |mut row, event| {
+            row.push_bind(&event.event_id)
+                .push_bind(event.customer.to_string())
+                .push_bind(event.name)
+                .push_bind(&event.payload)
+                .push_bind(now.0);
+        });
+        sql.push(" ON CONFLICT (event_id) DO NOTHING");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// An event that waits to be published.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Waiting {
+    /// Grows in the order of writing.
+    pub id: i64,
+    /// The same for every repeat.
+    pub event_id: String,
+    /// The customer's topic.
+    pub topic: String,
+    /// The event's name.
+    pub name: String,
+    /// JSON.
+    pub payload: String,
+}
+
+/// The oldest events that wait.
+pub async fn waiting(db: &mut Db, limit: i64) -> Result<Vec<Waiting>> {
+    Ok(on!(db, conn => {
+        sqlx::query_as(
+            "SELECT o.id, o.event_id, c.topic, o.name, o.payload FROM outbox o JOIN customers c ON c.id = o.customer_id \
+             WHERE o.published_at IS NULL ORDER BY o.id LIMIT $1",
+        )
+        .bind(limit)
+        .fetch_all(conn)
+        .await?
+    }))
+}
+
+/// Marks events as published.
+pub async fn published(db: &mut Db, ids: &[i64], now: Timestamp) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE outbox SET published_at = ");
+        sql.push_bind(now.0).push(" WHERE id IN (");
+        let mut list = sql.separated(", ");
+        for id in ids {
+            list.push_bind(*id);
+        }
+        sql.push(")");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Forgets events that were published before a moment.
+pub async fn forget(db: &mut Db, before: Timestamp) -> Result<u64> {
+    Ok(on!(db, conn => {
+        sqlx::query("DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE published_at < $1 ORDER BY id LIMIT 2000)")
+            .bind(before.0)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    }))
+}
+
+/// The payload of a `CHARGING` event: kWh, whole seconds, MNT.
+pub fn charging_payload(bill: &Bill) -> String {
+    format!(
+        r#"{{"energy":{},"waitingTime":{},"amount":{}}}"#,
+        bill.energy.to_kwh(),
+        bill.waiting_s,
+        bill.total().to_mnt()
+    )
+}

@@ -1,1 +1,451 @@
-//! .
+//! Charging sessions: one row each, loaded and saved whole by the writer that holds it.
+
+use evm_domain::{
+    ChargerId, ChargingState, CustomerId, DeviceId, Meter, Money, PurchaseId, Session, SessionId, Status, Tariff,
+    Timestamp, Wh,
+};
+use sqlx::QueryBuilder;
+
+use crate::engine::{Db, on};
+use crate::{Result, StoreError, id, new_id, optional_id, random};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    purchase_id: String,
+    charger_id: String,
+    connector: i32,
+    device_id: Option<String>,
+    customer_id: Option<String>,
+    status: String,
+    id_tag: Option<String>,
+    transaction_ref: Option<String>,
+    stop_reason: Option<String>,
+    review: Option<String>,
+    started_at: Option<i64>,
+    ended_at: Option<i64>,
+    baseline_wh: Option<i64>,
+    register_wh: Option<i64>,
+    register_at: i64,
+    last_at: i64,
+    last_kind: i16,
+    waiting_ms: i64,
+    quiet_ms: i64,
+    charging_state: i16,
+    power_w: Option<i64>,
+    soc: Option<i64>,
+    doubt: Option<i16>,
+    energy_price: Option<i64>,
+    waiting_price: Option<i64>,
+    waiting_grace_s: Option<i64>,
+    max_power_w: Option<i64>,
+}
+
+const SELECT: &str = "SELECT s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, \
+    s.id_tag, s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, \
+    s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.charging_state, s.power_w, s.soc, s.doubt, \
+    t.energy_price, t.waiting_price, t.waiting_grace_s, d.max_power_w \
+    FROM sessions s LEFT JOIN tariff_versions t ON t.id = s.tariff_id LEFT JOIN devices d ON d.id = s.device_id WHERE ";
+
+const LIVE: &str = "s.status IN ('requested', 'active')";
+
+impl TryFrom<Row> for Session {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Session {
+            id: id(&row.id)?,
+            purchase: id(&row.purchase_id)?,
+            charger: id(&row.charger_id)?,
+            connector: u32::try_from(row.connector).unwrap_or_default(),
+            device: optional_id(row.device_id.as_deref())?,
+            customer: optional_id(row.customer_id.as_deref())?,
+            // No device, no price: such a session is kept for review and never billed.
+            tariff: Tariff {
+                energy_price: Money(row.energy_price.unwrap_or_default()),
+                waiting_price: Money(row.waiting_price.unwrap_or_default()),
+                waiting_grace_s: row.waiting_grace_s.unwrap_or_default(),
+            },
+            max_power_w: row.max_power_w,
+            status: Status::parse(&row.status).ok_or_else(|| StoreError::Broken(row.status.clone()))?,
+            id_tag: row.id_tag,
+            transaction: row.transaction_ref,
+            started_at: row.started_at.map(Timestamp),
+            ended_at: row.ended_at.map(Timestamp),
+            stop_reason: row.stop_reason,
+            review: row.review,
+            meter: Meter {
+                baseline: row.baseline_wh.map(Wh),
+                register: row.register_wh.map(Wh),
+                register_at: Timestamp(row.register_at),
+                last_at: Timestamp(row.last_at),
+                last_kind: row.last_kind.into(),
+                waiting_ms: row.waiting_ms,
+                quiet_ms: row.quiet_ms,
+                state: ChargingState::from_code(row.charging_state.into()),
+                power_w: row.power_w,
+                soc: row.soc,
+                doubt: row.doubt.and_then(|code| evm_domain::meter::Doubt::from_code(code.into())),
+            },
+        })
+    }
+}
+
+fn sessions(rows: Vec<Row>) -> Result<Vec<Session>> {
+    rows.into_iter().map(Session::try_from).collect()
+}
+
+/// The requested and active sessions of these chargers, locked until the transaction ends.
+pub async fn load_live(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Session>> {
+    if chargers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lock = db.for_update();
+    sessions(on!(db, conn => {
+        let mut sql = QueryBuilder::new(SELECT);
+        sql.push(LIVE).push(" AND s.charger_id IN (");
+        let mut list = sql.separated(", ");
+        for charger in chargers {
+            list.push_bind(charger.to_string());
+        }
+        sql.push(") ORDER BY s.id").push(lock);
+        sql.build_query_as::<Row>().fetch_all(conn).await?
+    }))
+}
+
+macro_rules! lookups {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) => $condition:literal;)*) => {$(
+        $(#[$doc])*
+        pub async fn $name(db: &mut Db, $($arg: $type),*) -> Result<Option<Session>> {
+            let lock = db.for_update();
+            let row = on!(db, conn => {
+                let mut sql = QueryBuilder::new(SELECT);
+                sql.push(concat!($condition, " ORDER BY s.id DESC LIMIT 1")).push(lock);
+                sql.build_query_as::<Row>()$(.bind($arg.to_string()))*.fetch_optional(conn).await?
+            });
+            row.map(Session::try_from).transpose()
+        }
+    )*};
+}
+
+lookups! {
+    /// One session, locked until the transaction ends.
+    by_id(session: SessionId) => "s.id = $1";
+    /// The session of a transaction of this charger, in any status.
+    by_transaction(charger: ChargerId, transaction: &str) => "s.charger_id = $1 AND s.transaction_ref = $2";
+    /// The session that this very start made before.
+    by_start_key(charger: ChargerId, start_key: &str) => "s.charger_id = $1 AND s.start_key = $2";
+    /// The newest session of this charger for which the tag was issued.
+    by_tag(charger: ChargerId, id_tag: &str) => "s.charger_id = $1 AND s.id_tag = $2 AND s.customer_id IS NOT NULL";
+    /// The session that the customer has under way.
+    live_of_customer(customer: CustomerId) => "s.customer_id = $1 AND s.status IN ('requested', 'active')";
+    /// The session under way at a device, whoever's.
+    live_of_device(device: DeviceId) => "s.device_id = $1 AND s.status IN ('requested', 'active')";
+    /// The customer's newest session at a device that is or was a charge.
+    newest_of(customer: CustomerId, device: DeviceId) => "s.customer_id = $1 AND s.device_id = $2 AND s.status <> 'failed'";
+}
+
+/// A customer's wish to charge.
+#[derive(Debug, Clone)]
+pub struct NewRequest {
+    /// Where.
+    pub device: DeviceId,
+    /// Who.
+    pub customer: CustomerId,
+    /// The device's charger.
+    pub charger: ChargerId,
+    /// The device's connector.
+    pub connector: u32,
+    /// The device's tariff version.
+    pub tariff_id: String,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// A session that waits for its charger.
+#[derive(Debug, Clone)]
+pub struct Requested {
+    /// Its id.
+    pub id: SessionId,
+    /// The purchase it will end in.
+    pub purchase: PurchaseId,
+    /// The tag to send: 16 upper-case hexadecimal digits, fit for the 20 characters of OCPP 1.6.
+    pub id_tag: String,
+    /// The 2.0.1 remoteStartId to send.
+    pub remote_start_id: i64,
+}
+
+/// Holds a device for a customer.
+///
+/// # Errors
+/// [`StoreError::Refused`] where the device or the customer has a live session.
+pub async fn request(db: &mut Db, new: &NewRequest) -> Result<Requested> {
+    let made = Requested {
+        id: SessionId(new_id()),
+        purchase: PurchaseId(new_id()),
+        id_tag: format!("{:016X}", u64::from_be_bytes(random())),
+        // The schema's integer is 32 bits in many stations; the unique index meets the rare twin.
+        remote_start_id: i64::from(u32::from_be_bytes(random()) >> 1),
+    };
+    on!(db, conn => {
+        sqlx::query(
+            "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, \
+             id_tag, remote_start_id, requested_at, heard_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested', $8, $9, $10, $10)",
+        )
+        .bind(made.id.to_string())
+        .bind(made.purchase.to_string())
+        .bind(new.charger.to_string())
+        .bind(i32::try_from(new.connector).unwrap_or_default())
+        .bind(new.device.to_string())
+        .bind(new.customer.to_string())
+        .bind(&new.tariff_id)
+        .bind(&made.id_tag)
+        .bind(made.remote_start_id)
+        .bind(new.now.0)
+        .execute(conn)
+        .await?;
+    });
+    Ok(made)
+}
+
+/// Releases a device whose charge never began. `false`: it has begun meanwhile, or was released before.
+pub async fn fail(db: &mut Db, session: SessionId, reason: &str, now: Timestamp) -> Result<bool> {
+    let changed = on!(db, conn => {
+        sqlx::query("UPDATE sessions SET status = 'failed', fail_reason = $2, settled_at = $3 WHERE id = $1 AND status = 'requested'")
+            .bind(session.to_string())
+            .bind(reason)
+            .bind(now.0)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    });
+    Ok(changed > 0)
+}
+
+/// Numbers for OCPP 1.6 transactions, one for each session, in their order.
+///
+/// # Errors
+/// [`StoreError`]; after 2³¹ − 1 transactions the sequence is at its end.
+pub async fn take_numbers(db: &mut Db, sessions: &[SessionId]) -> Result<Vec<i32>> {
+    if sessions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(i32, String)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("INSERT INTO transaction_numbers (session_id) ");
+        sql.push_values(sessions, |mut row, session| {
+            row.push_bind(session.to_string());
+        });
+        sql.push(" RETURNING id, session_id");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    let numbers: std::collections::HashMap<String, i32> = rows.into_iter().map(|(n, session)| (session, n)).collect();
+    let missing = || StoreError::Broken("a transaction number is missing".into());
+    sessions.iter().map(|session| numbers.get(&session.to_string()).copied().ok_or_else(missing)).collect()
+}
+
+/// A session that begins at the charger.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// The session as it stands after its first update.
+    pub session: Session,
+    /// The version of the device's prices; `None` where no device is registered.
+    pub tariff_id: Option<String>,
+    /// What makes a repeated start the same start.
+    pub start_key: Option<String>,
+}
+
+/// Inserts sessions that begin at their chargers. What is there already (the same start, the same transaction,
+/// a second live session of a device or customer) is left out; the ids of the others come back.
+pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<Vec<SessionId>> {
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<(String,)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new(
+            "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
+             transaction_ref, start_key, review, requested_at, started_at, heard_at) ",
+        );
+        sql.push_values(new, |mut row, new| {
+            let s = &new.session;
+            row.push_bind(s.id.to_string())
+                .push_bind(s.purchase.to_string())
+                .push_bind(s.charger.to_string())
+                .push_bind(i32::try_from(s.connector).unwrap_or_default())
+                .push_bind(s.device.map(|id| id.to_string()))
+                .push_bind(s.customer.map(|id| id.to_string()))
+                .push_bind(&new.tariff_id)
+                .push_bind(s.status.as_str())
+                .push_bind(&s.id_tag)
+                .push_bind(&s.transaction)
+                .push_bind(&new.start_key)
+                .push_bind(&s.review)
+                .push_bind(now.0)
+                .push_bind(s.started_at.map(|at| at.0))
+                .push_bind(now.0);
+        });
+        sql.push(" ON CONFLICT DO NOTHING RETURNING id");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    ids.iter().map(|(text,)| id(text)).collect()
+}
+
+/// What a start told of a requested session's transaction is set apart: it may be told again, never changed.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// The session.
+    pub session: SessionId,
+    /// What makes a repeated start the same start.
+    pub start_key: Option<String>,
+}
+
+/// Notes which start began which session.
+pub async fn mark_begun(db: &mut Db, begun: &[Begun]) -> Result<()> {
+    if begun.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE sessions SET start_key = v.column2 FROM (");
+        sql.push_values(begun, |mut row, begun| {
+            row.push_bind(begun.session.to_string()).push_bind(&begun.start_key);
+        });
+        sql.push(") AS v WHERE sessions.id = v.column1");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Saves what updates changed, many sessions in one statement.
+pub async fn save(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<()> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new(SAVE);
+        sql.push_values(changed, |mut row, s| {
+            let m = &s.meter;
+            row.push_bind(s.id.to_string())
+                .push_bind(i32::try_from(s.connector).unwrap_or_default())
+                .push_bind(s.device.map(|id| id.to_string()))
+                .push_bind(s.customer.map(|id| id.to_string()))
+                .push_bind(s.status.as_str())
+                .push_bind(&s.id_tag)
+                .push_bind(&s.transaction)
+                .push_bind(&s.stop_reason)
+                .push_bind(&s.review)
+                .push_bind(s.started_at.map(|at| at.0))
+                .push_bind(s.ended_at.map(|at| at.0))
+                .push_bind(m.baseline.map(|wh| wh.0))
+                .push_bind(m.register.map(|wh| wh.0))
+                .push_bind(m.register_at.0)
+                .push_bind(m.last_at.0)
+                .push_bind(i16::try_from(m.last_kind).unwrap_or_default())
+                .push_bind(m.waiting_ms)
+                .push_bind(m.quiet_ms)
+                .push_bind(m.state as i16)
+                .push_bind(m.power_w)
+                .push_bind(m.soc)
+                .push_bind(m.doubt.map(|doubt| doubt as i16))
+                .push_bind(now.0);
+        });
+        sql.push(") AS v WHERE sessions.id = v.column1");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+const SAVE: &str = "UPDATE sessions SET connector = v.column2, device_id = v.column3, customer_id = v.column4, \
+    status = v.column5, id_tag = v.column6, transaction_ref = v.column7, stop_reason = v.column8, review = v.column9, \
+    started_at = v.column10, ended_at = v.column11, baseline_wh = v.column12, register_wh = v.column13, \
+    register_at = v.column14, last_at = v.column15, last_kind = v.column16, waiting_ms = v.column17, \
+    quiet_ms = v.column18, charging_state = v.column19, power_w = v.column20, soc = v.column21, doubt = v.column22, \
+    heard_at = v.column23, \
+    settled_at = CASE WHEN v.column5 = 'finished' THEN COALESCE(settled_at, v.column23) ELSE settled_at END FROM (";
+
+/// Which of these customers have a session under way.
+pub async fn customers_with_live(db: &mut Db, customers: &[CustomerId]) -> Result<Vec<CustomerId>> {
+    if customers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String,)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("SELECT customer_id FROM sessions s WHERE ");
+        sql.push(LIVE).push(" AND s.customer_id IN (");
+        let mut list = sql.separated(", ");
+        for customer in customers {
+            list.push_bind(customer.to_string());
+        }
+        sql.push(")");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    rows.iter().map(|(text,)| id(text)).collect()
+}
+
+/// A live session with what the live event needs.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// The session.
+    pub session: Session,
+    /// Its customer's topic.
+    pub topic: String,
+    /// Whether its charger is connected.
+    pub online: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct LiveRow {
+    #[sqlx(flatten)]
+    session: Row,
+    topic: String,
+    online: bool,
+}
+
+/// All running charges that somebody pays for, `after` an id, oldest first.
+pub async fn running(db: &mut Db, after: &str, limit: i64) -> Result<Vec<Live>> {
+    let rows = on!(db, conn => {
+        sqlx::query_as::<_, LiveRow>(
+            "SELECT s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, \
+             s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, \
+             s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.charging_state, s.power_w, s.soc, s.doubt, \
+             t.energy_price, t.waiting_price, t.waiting_grace_s, d.max_power_w, c.topic, h.online \
+             FROM sessions s JOIN customers c ON c.id = s.customer_id JOIN chargers h ON h.id = s.charger_id \
+             LEFT JOIN tariff_versions t ON t.id = s.tariff_id LEFT JOIN devices d ON d.id = s.device_id \
+             WHERE s.status = 'active' AND s.id > $1 ORDER BY s.id LIMIT $2",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?
+    });
+    rows.into_iter()
+        .map(|row| Ok(Live { session: row.session.try_into()?, topic: row.topic, online: row.online }))
+        .collect()
+}
+
+/// Requested sessions older than `before`.
+pub async fn requested_before(db: &mut Db, before: Timestamp) -> Result<Vec<SessionId>> {
+    ids(on!(db, conn => {
+        sqlx::query_as("SELECT id FROM sessions WHERE status = 'requested' AND requested_at < $1 ORDER BY id LIMIT 500")
+            .bind(before.0)
+            .fetch_all(conn)
+            .await?
+    }))
+}
+
+/// Active sessions to be ended without the charger: it is offline and was last heard before `silent`, or it told the
+/// end without a start before `lone`.
+pub async fn abandoned(db: &mut Db, silent: Timestamp, lone: Timestamp) -> Result<Vec<SessionId>> {
+    ids(on!(db, conn => {
+        sqlx::query_as(
+            "SELECT s.id FROM sessions s JOIN chargers c ON c.id = s.charger_id WHERE s.status = 'active' \
+             AND ((NOT c.online AND s.heard_at < $1 AND COALESCE(c.last_seen_at, 0) < $1) \
+             OR (s.ended_at IS NOT NULL AND s.heard_at < $2)) ORDER BY s.id LIMIT 500",
+        )
+        .bind(silent.0)
+        .bind(lone.0)
+        .fetch_all(conn)
+        .await?
+    }))
+}
+
+fn ids(rows: Vec<(String,)>) -> Result<Vec<SessionId>> {
+    rows.iter().map(|(text,)| id(text)).collect()
+}

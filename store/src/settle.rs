@@ -1,1 +1,185 @@
-//! .
+//! The end of a charge: session, purchase, ledger and event in the caller's one transaction.
+
+use evm_domain::ledger::{charge, pay_from_balance};
+use evm_domain::{Bill, Money, PurchaseId, Session, SessionId, Status, Timestamp, Wh};
+use sqlx::QueryBuilder;
+
+use crate::engine::{Db, on};
+use crate::ledger::Booking;
+use crate::outbox::{Event, charging_payload};
+use crate::{Result, ledger, new_id, outbox, sessions};
+
+/// What a charge came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// Its purchase.
+    pub purchase: PurchaseId,
+    /// Its lines.
+    pub bill: Bill,
+}
+
+/// Finishes sessions and makes their purchases. The caller saves the sessions in the same transaction, and holds
+/// them locked, so that no two settle one.
+pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> Result<()> {
+    let mut paid_by = Vec::new();
+    for session in over.iter_mut() {
+        assert!(session.status.is_live(), "only a live session is settled");
+        session.status = Status::Finished;
+        if let (Some(customer), Some(device)) = (session.customer, session.device) {
+            paid_by.push((&**session, customer, device, session.bill()));
+        } else if session.review.is_none() {
+            session.review = Some("no_customer".into());
+        }
+    }
+    if paid_by.is_empty() {
+        return Ok(());
+    }
+    on!(&mut *db, conn => {
+        let mut sql = QueryBuilder::new(
+            "INSERT INTO purchases (id, session_id, customer_id, device_id, energy_wh, waiting_s, energy_amount, waiting_amount, \
+             amount, status, created_at, paid_at) ",
+        );
+        sql.push_values(&paid_by, |mut row, (session, customer, device, bill)| {
+            // Nothing to pay is paid; it must not keep its customer from the next charge.
+            let free = bill.total() == Money::ZERO;
+            row.push_bind(session.purchase.to_string())
+                .push_bind(session.id.to_string())
+                .push_bind(customer.to_string())
+                .push_bind(device.to_string())
+                .push_bind(bill.energy.0)
+                .push_bind(bill.waiting_s)
+                .push_bind(bill.energy_amount.0)
+                .push_bind(bill.waiting_amount.0)
+                .push_bind(bill.total().0)
+                .push_bind(if free { "paid" } else { "unpaid" })
+                .push_bind(now.0)
+                .push_bind(free.then_some(now.0));
+        });
+        sql.build().execute(conn).await?;
+    });
+    let bookings: Vec<_> = paid_by
+        .iter()
+        .map(|(session, customer, _, bill)| Booking {
+            key: format!("charge:{}", session.id),
+            kind: "charge",
+            customer: Some(*customer),
+            note: None,
+            postings: charge(bill, &Bill::default()),
+        })
+        .collect();
+    ledger::post_all(db, &bookings, now).await?;
+    let events: Vec<_> = paid_by
+        .iter()
+        .map(|(session, customer, _, bill)| Event {
+            customer: *customer,
+            name: "CHARGING",
+            event_id: format!("charging-{}", session.id),
+            payload: charging_payload(bill),
+        })
+        .collect();
+    outbox::add(db, &events, now).await
+}
+
+/// Ends a live session with the figures so far: its charger is silent, refuses to stop, or never began. `None`: it
+/// was over before. A later end told by the charger corrects the bill.
+pub async fn settle_by_id(db: &mut Db, session: SessionId, reason: &str, now: Timestamp) -> Result<Option<Settled>> {
+    let Some(mut session) = sessions::by_id(db, session).await?.filter(|s| s.status.is_live()) else {
+        return Ok(None);
+    };
+    session.stop_reason.get_or_insert_with(|| reason.to_owned());
+    settle(db, &mut [&mut session], now).await?;
+    sessions::save(db, &[&session], now).await?;
+    Ok(Some(Settled { purchase: session.purchase, bill: session.bill() }))
+}
+
+#[derive(sqlx::FromRow)]
+struct Booked {
+    customer_id: String,
+    energy_wh: i64,
+    waiting_s: i64,
+    energy_amount: i64,
+    waiting_amount: i64,
+    paid: i64,
+}
+
+/// Books the difference that late news made to a finished session: more is owed, or the surplus of what was
+/// paid goes back to the balance. `false`: no difference, or nobody to bill.
+pub async fn correct(db: &mut Db, session: &Session, now: Timestamp) -> Result<bool> {
+    let lock = db.for_update();
+    let booked: Option<Booked> = on!(&mut *db, conn => {
+        let mut sql = QueryBuilder::new(
+            "SELECT s.customer_id, s.energy_wh, s.waiting_s, s.energy_amount, s.waiting_amount, s.paid FROM purchases s WHERE s.id = ",
+        );
+        sql.push_bind(session.purchase.to_string()).push(lock);
+        sql.build_query_as().fetch_optional(conn).await?
+    });
+    let Some(booked) = booked else { return Ok(false) };
+    let before = Bill {
+        energy: Wh(booked.energy_wh),
+        waiting_s: booked.waiting_s,
+        energy_amount: Money(booked.energy_amount),
+        waiting_amount: Money(booked.waiting_amount),
+    };
+    let bill = session.bill();
+    if bill == before {
+        return Ok(false);
+    }
+    let customer = crate::id(&booked.customer_id)?;
+    let total = bill.total();
+    let surplus = (Money(booked.paid) - total).max(Money::ZERO);
+    let paid = Money(booked.paid) - surplus;
+    on!(&mut *db, conn => {
+        sqlx::query(
+            "UPDATE purchases SET energy_wh = $2, waiting_s = $3, energy_amount = $4, waiting_amount = $5, amount = $6, paid = $7, \
+             status = CASE WHEN $7 < $6 THEN 'unpaid' ELSE 'paid' END, \
+             paid_at = CASE WHEN $7 < $6 THEN NULL ELSE COALESCE(paid_at, $8) END WHERE id = $1",
+        )
+        .bind(session.purchase.to_string())
+        .bind(bill.energy.0)
+        .bind(bill.waiting_s)
+        .bind(bill.energy_amount.0)
+        .bind(bill.waiting_amount.0)
+        .bind(total.0)
+        .bind(paid.0)
+        .bind(now.0)
+        .execute(conn)
+        .await?;
+    });
+    // The row is locked and the difference comes from it, so a repeat finds no difference and books nothing.
+    let mut booking = Booking {
+        key: format!("correct:{}:{}", session.id, new_id()),
+        kind: "correction",
+        customer: Some(customer),
+        note: session.stop_reason.clone(),
+        postings: charge(&bill, &before),
+    };
+    if surplus > Money::ZERO {
+        let back = pay_from_balance(-surplus);
+        booking.postings = join(booking.postings, back);
+    }
+    ledger::post(db, booking, now).await?;
+    let event = Event {
+        customer,
+        name: "CHARGING",
+        event_id: format!("charging-{}-{}", session.id, new_id()),
+        payload: charging_payload(&bill),
+    };
+    outbox::add(db, &[event], now).await?;
+    Ok(true)
+}
+
+/// One line an account.
+fn join(
+    postings: Vec<evm_domain::ledger::Posting>,
+    more: Vec<evm_domain::ledger::Posting>,
+) -> Vec<evm_domain::ledger::Posting> {
+    let mut all = postings;
+    for posting in more {
+        match all.iter_mut().find(|p| p.account == posting.account) {
+            Some(same) => same.amount += posting.amount,
+            None => all.push(posting),
+        }
+    }
+    all.retain(|p| p.amount != Money::ZERO);
+    all
+}
