@@ -20,6 +20,7 @@ mod frame;
 mod link;
 mod meter;
 mod queue;
+pub mod scenario;
 mod session;
 mod settings;
 mod socket;

@@ -11,7 +11,6 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
     time::timeout,
 };
 use tokio_tungstenite::{
