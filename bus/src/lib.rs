@@ -6,6 +6,7 @@
 //! tests run on both.
 
 pub mod callout;
+pub mod charger;
 pub mod hub;
 mod local;
 mod nats;

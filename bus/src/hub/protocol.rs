@@ -251,7 +251,7 @@ mod tests {
         let event = Message { subject: "ev.a.X".to_owned(), id: Some("7".to_owned()), payload: b"{}".to_vec() };
         let mut out = Vec::new();
         message(&mut out, &event, "3", true);
-        assert_eq!(out, b"HMSG ev.a.X 3 27 29\r\nNATS/1.0\r\nNats-Msg-Id: 7\r\n\r\n{}\r\n");
+        assert_eq!(out, b"HMSG ev.a.X 3 28 30\r\nNATS/1.0\r\nNats-Msg-Id: 7\r\n\r\n{}\r\n");
         out.clear();
         message(&mut out, &event, "3", false);
         assert_eq!(out, b"MSG ev.a.X 3 2\r\n{}\r\n");
