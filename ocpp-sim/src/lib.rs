@@ -26,6 +26,8 @@ mod settings;
 mod socket;
 mod state;
 mod station;
+#[cfg(test)]
+mod station_tests;
 mod v16;
 mod v201;
 mod v201_commands;

@@ -86,8 +86,7 @@ impl Server {
     }
 
     pub(crate) async fn accept(&self) -> Peer {
-        let socket = self.handshake().await.unwrap();
-        Peer { socket, next_id: 0, seen: Vec::new() }
+        Peer::new(self.handshake().await.unwrap())
     }
 
     /// A charger that is connected, and accepted after its BootNotification.
@@ -95,6 +94,7 @@ impl Server {
         let charger = Charger::spawn(config);
         let mut peer = self.accept().await;
         peer.boot().await;
+        charger.wait_until(LIMIT, |s| s.booted).await.unwrap();
         (charger, peer)
     }
 }
@@ -111,6 +111,10 @@ pub(crate) struct Peer {
 pub(crate) type Raw = Vec<Value>;
 
 impl Peer {
+    pub(crate) fn new(socket: WebSocketStream<TcpStream>) -> Peer {
+        Peer { socket, next_id: 0, seen: Vec::new() }
+    }
+
     pub(crate) async fn send(&mut self, frame: Value) {
         self.socket.send(Message::text(frame.to_string())).await.unwrap();
     }
