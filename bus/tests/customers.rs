@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Engine, until};
+use common::{Engine, STORE_DOWN, until};
 use futures_util::StreamExt;
 
 on_both_engines!(
@@ -16,6 +16,7 @@ on_both_engines!(
     subscriptions_are_limited,
     a_queue_group_shares_events,
     unsubscribe_after_counts,
+    nobody_gets_in_unseen,
 );
 
 async fn the_own_topic_is_heard(engine: Engine) {
@@ -169,4 +170,16 @@ async fn unsubscribe_after_counts(engine: Engine) {
     assert!(events.next().await.is_some());
     assert!(events.next().await.is_some());
     assert!(events.next().await.is_none());
+}
+
+async fn nobody_gets_in_unseen(engine: Engine) {
+    // Not refused as wrong, at which apps give up: this passes.
+    match engine.phone_with(STORE_DOWN, "secret").await {
+        Err(refused) => {
+            assert_ne!(refused.kind(), async_nats::ConnectErrorKind::AuthorizationViolation);
+        }
+        Ok(phone) => phone.told("disconnected").await,
+    }
+    engine.close_door();
+    until(async || !engine.lets_in("a").await).await;
 }

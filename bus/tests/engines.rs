@@ -235,7 +235,7 @@ async fn a_nats_server_that_comes_back_is_found_again() {
     until(async || bus.publish("ev.x.AGAIN", Some("2"), b"").await.is_ok() && bus.confirm().await.is_ok()).await;
     while heard.next().await.unwrap().subject != "ev.x.AGAIN" {}
     // The callout has come back too.
-    until(async || engine.phone("a").await.is_ok()).await;
+    until(async || engine.lets_in("a").await).await;
     server.abort();
 }
 
@@ -258,4 +258,25 @@ async fn a_wrong_password_of_the_program_is_told_at_once() {
     let url = format!("nats://api:wrong@127.0.0.1:{}", server.port);
     let refused = Bus::connect_nats(NatsOptions::new(url)).await;
     assert!(matches!(refused, Err(BusError::Down(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stuck_nats_server_holds_nobody_up() {
+    let Some(engine) = Engine::nats().await else { return };
+    let bus = engine.bus.clone();
+    let _commands = bus.serve("cmd.stuck.1").await.unwrap();
+    engine.server.as_ref().unwrap().freeze();
+    let asked = bus.ask("cmd.stuck.1", vec![], Duration::from_millis(50)).await;
+    assert!(matches!(asked, Err(AskError::Timeout)), "{asked:?}");
+    let payload = vec![b'x'; 60_000];
+    let refused = loop {
+        let start = Instant::now();
+        let published = bus.publish("ev.x.N", Some("1"), &payload).await;
+        assert!(start.elapsed() < 5 * SECOND);
+        if let Err(error) = published {
+            break error;
+        }
+    };
+    assert!(matches!(refused, BusError::Backlogged), "{refused}");
+    assert!(matches!(bus.confirm().await, Err(BusError::Down(_))));
 }

@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use evm_bus::callout::CalloutOptions;
 use evm_bus::hub::HubLimits;
-use evm_bus::{Authenticator, Bus, NatsOptions, NatsServerConfig, nats_config};
-use futures_util::FutureExt;
+use evm_bus::{Authenticator, Bus, BusError, NatsOptions, NatsServerConfig, nats_config};
+use futures_util::{FutureExt, StreamExt};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A user whom nobody can look up.
+pub const STORE_DOWN: &str = "store-down";
 
 /// Sessions that may log in: user to (secret, topic).
 pub type Sessions = Arc<Mutex<HashMap<String, (String, String)>>>;
@@ -36,6 +39,11 @@ impl Drop for Engine {
 }
 
 impl Engine {
+    /// Ends the hub or the callout.
+    pub fn close_door(&self) {
+        self.stop.cancel();
+    }
+
     pub async fn local() -> Engine {
         Engine::local_with(HubLimits { wrong_login_delay: Duration::ZERO, ..HubLimits::default() }).await
     }
@@ -59,7 +67,7 @@ impl Engine {
         let phones = format!("127.0.0.1:{}", server.port);
         let engine = Engine { bus, phones, sessions, stop, server: Some(server) };
         // Nobody gets in until the callout is there.
-        until(async || engine.phone("a").await.is_ok()).await;
+        until(async || engine.lets_in("a").await).await;
         Some(engine)
     }
 
@@ -69,6 +77,26 @@ impl Engine {
             None => self.bus.clone(),
             Some(server) => Bus::connect_nats(NatsOptions::new(server.url("api"))).await.unwrap(),
         }
+    }
+
+    /// Whether an event on this subject arrives soon.
+    pub async fn heard(&self, subject: &str, own: &mut async_nats::Subscriber) -> bool {
+        self.bus.publish(subject, None, b"{}").await.unwrap();
+        tokio::time::timeout(Duration::from_millis(20), own.next()).await.is_ok_and(|e| e.is_some())
+    }
+
+    /// Whether a phone gets in and hears its topic. A client that waits long for its login to be looked up believes to be
+    /// connected as soon as the server PINGs it, so connecting alone shows nothing.
+    pub async fn lets_in(&self, session: &str) -> bool {
+        let Ok(phone) = self.phone(session).await else { return false };
+        let subject = format!("ev.{session}.LET_IN");
+        let mut own = phone.client.subscribe(subject.clone()).await.unwrap();
+        for _ in 0..50 {
+            if self.heard(&subject, &mut own).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// The phone of session `a` or `b`, whose topic is `ev.a` or `ev.b`.
@@ -105,16 +133,11 @@ impl Phone {
         until(async || heard()).await;
     }
 
-    /// Waits until the server has taken what was sent: permission to hear oneself is not needed for that.
+    /// Waits until the server has taken what was sent before, by hearing an event of the own topic.
     pub async fn settled(&self, engine: &Engine, session: &str) {
-        use futures_util::StreamExt;
         let subject = format!("ev.{session}.SETTLED");
         let mut own = self.client.subscribe(subject.clone()).await.unwrap();
-        until(async || {
-            engine.bus.publish(&subject, None, b"{}").await.unwrap();
-            tokio::time::timeout(Duration::from_millis(20), own.next()).await.is_ok()
-        })
-        .await;
+        until(async || engine.heard(&subject, &mut own).await).await;
     }
 }
 
@@ -137,6 +160,9 @@ fn authenticator(sessions: &Sessions) -> Authenticator {
     Arc::new(move |user, secret| {
         let sessions = sessions.clone();
         async move {
+            if user == STORE_DOWN {
+                return Err(BusError::Down("store".to_owned()));
+            }
             let sessions = sessions.lock().unwrap();
             let found = sessions.get(&user).filter(|(right, _)| *right == secret);
             Ok(found.map(|(_, topic)| topic.clone()))
@@ -201,6 +227,12 @@ impl NatsServer {
         NatsServer { process, directory, port, settings }
     }
 
+    /// Stops the process as a stuck machine would: the connection stays, nobody answers.
+    pub fn freeze(&self) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    }
+
     /// Ends the server, and starts it again at the same port.
     pub fn stop(&mut self) {
         self.process.kill().unwrap();
@@ -234,7 +266,7 @@ fn binary() -> PathBuf {
         return named.into();
     }
     let ours = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/nats-server"));
-    [PathBuf::from("nats-server"), ours].into_iter().find(|path| new_enough(path)).expect(
+    [PathBuf::from("nats-server"), ours].into_iter().find(new_enough).expect(
         "these tests need nats-server 2.10 or newer: run the test command of the README, which fetches one, or name it in \
          EVM_TEST_NATS_SERVER, or leave out this half of them with EVM_TEST_SKIP_NATS=1",
     )
