@@ -87,7 +87,8 @@ impl Charger {
     }
 
     /// Presents a card: it is authorised and, with a car plugged in, starts a transaction. The card that started a
-    /// transaction ends it.
+    /// transaction ends it. Before the boot is accepted, and offline, the charger decides alone
+    /// ([`ChargerConfig::offline_unknown_id`]).
     pub async fn present_card(&self, connector: u32, id_tag: &str) {
         self.tell(Local::PresentCard(connector, id_tag.to_owned())).await;
     }

@@ -373,9 +373,10 @@ impl Station {
         self.registration = Registration::Unknown;
         self.hang_up(true, "reset", Some(self.after(self.config.reset_time)));
         self.forget_told();
-        for connector in &mut self.connectors {
-            connector.finishing = false;
-            connector.waiting = None;
+        for i in 0..self.connectors.len() {
+            self.connectors[i].finishing = false;
+            self.connectors[i].waiting = None;
+            self.refresh(i);
         }
     }
 }
