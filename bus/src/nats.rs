@@ -138,23 +138,11 @@ impl NatsBus {
         }
     }
 
-    /// Sends a message to oneself. The server takes things in order, so everything sent before has arrived when it comes
-    /// back. (The client's `flush` only empties its own buffer, and succeeds with the server dead.)
     async fn round_trip(&self) -> Result<(), BusError> {
         if !self.healthy() {
             return Err(BusError::Down("not connected".to_owned()));
         }
-        let there_and_back = async {
-            let inbox = self.client.new_inbox();
-            let mut echo = self.client.subscribe(inbox.clone()).await.ok()?;
-            self.client.publish(inbox, Vec::new().into()).await.ok()?;
-            echo.next().await
-        };
-        match timeout(SERVER_PATIENCE, there_and_back).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(BusError::Down("the client has ended".to_owned())),
-            Err(_) => Err(BusError::Down("the server does not answer".to_owned())),
-        }
+        round_trip(&self.client).await
     }
 
     /// How many connections there were; it grows before a new one carries anything.
@@ -202,6 +190,22 @@ pub(crate) async fn connect(
         connect = connect.user_and_password(user, password);
     }
     connect.connect(servers).await.map_err(|error| BusError::Down(error.to_string()))
+}
+
+/// Sends a message to oneself. The server takes things in order, so everything sent before has arrived when it comes back.
+/// (The client's `flush` only empties its own buffer, and succeeds with the server dead.)
+pub(crate) async fn round_trip(client: &Client) -> Result<(), BusError> {
+    let there_and_back = async {
+        let inbox = client.new_inbox();
+        let mut echo = client.subscribe(inbox.clone()).await.ok()?;
+        client.publish(inbox, Vec::new().into()).await.ok()?;
+        echo.next().await
+    };
+    match timeout(SERVER_PATIENCE, there_and_back).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(BusError::Down("the client has ended".to_owned())),
+        Err(_) => Err(BusError::Down("the server does not answer".to_owned())),
+    }
 }
 
 type Login = (String, String);

@@ -127,7 +127,8 @@ accounts {
     users: [ {
       user: auth, password: "{auth_password}"
       permissions: {
-        subscribe: { allow: ["$SYS.REQ.USER.AUTH"] }
+        subscribe: { allow: ["$SYS.REQ.USER.AUTH", "_INBOX.>"] }
+        publish: { allow: ["_INBOX.>"] }
         allow_responses: { max: 1, expires: "5s" }
       }
     } ]

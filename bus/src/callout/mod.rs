@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use async_nats::Client;
+use async_nats::{Client, Subscriber};
 use futures_util::StreamExt;
 use nkeys::{KeyPair, XKey};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::nats::{NatsOptions, connect};
+use crate::nats::{NatsOptions, connect, round_trip};
 use crate::{Authenticator, BusError, CUSTOMER_ACCOUNT, subject};
 
 /// How long a login lasts. Then the server cuts it off and the app logs in anew.
@@ -76,47 +76,69 @@ pub(crate) async fn look_up(
     }
 }
 
-/// Answers until `shutdown`, together with every other node that does (a queue group). Reconnects by itself. While nobody
-/// answers, nobody gets in.
+/// Answers until `shutdown`; see [`Callout`].
 ///
 /// # Errors
-/// [`BusError::Config`] for wrong keys, [`BusError::Down`] when the first connection fails.
+/// As [`Callout::connect`].
 pub async fn run(
     options: CalloutOptions,
     authenticator: Authenticator,
     shutdown: CancellationToken,
 ) -> Result<(), BusError> {
-    let key = |error: nkeys::error::Error| BusError::Config(error.to_string());
-    let name = "evm auth callout".to_owned();
-    let nats = NatsOptions { url: options.url, name };
-    let responder = Arc::new(Responder {
-        issuer: KeyPair::from_seed(&options.issuer_seed).map_err(key)?,
-        xkey: options.xkey_seed.map(|seed| XKey::from_seed(&seed)).transpose().map_err(key)?,
-        account: options.account,
-        authenticator,
-        client: connect(&nats, WAITING, Arc::new(AtomicU64::new(0))).await?,
-    });
-    let mut questions = responder
-        .client
-        .queue_subscribe(SUBJECT, "evm-auth".to_owned())
-        .await
-        .map_err(|error| BusError::Down(error.to_string()))?;
-    let permits = Arc::new(Semaphore::new(AT_ONCE));
-    loop {
-        let question = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            question = questions.next() => question,
-        };
-        let question = question.ok_or_else(|| BusError::Down("the client has ended".to_owned()))?;
-        // The semaphore is never closed.
-        let Ok(permit) = permits.clone().acquire_owned().await else { return Ok(()) };
-        let responder = responder.clone();
-        tokio::spawn(async move {
-            if let Err(error) = responder.answer(question).await {
-                tracing::warn!(%error, "a NATS login was not answered");
-            }
-            drop(permit);
-        });
+    Callout::connect(options, authenticator).await?.run(shutdown).await
+}
+
+/// One of those that answer the server: every node has one, and each question goes to one of them (a queue group).
+/// Reconnects by itself. While nobody answers, nobody gets in.
+pub struct Callout {
+    responder: Arc<Responder>,
+    questions: Subscriber,
+}
+
+impl Callout {
+    /// Connects. The server sends its questions here once this returns.
+    ///
+    /// # Errors
+    /// [`BusError::Config`] for wrong keys or a wrong address, [`BusError::Down`] when the server refuses or is not there.
+    pub async fn connect(options: CalloutOptions, authenticator: Authenticator) -> Result<Callout, BusError> {
+        let key = |error: nkeys::error::Error| BusError::Config(error.to_string());
+        let issuer = KeyPair::from_seed(&options.issuer_seed).map_err(key)?;
+        let xkey = options.xkey_seed.map(|seed| XKey::from_seed(&seed)).transpose().map_err(key)?;
+        let name = "evm auth callout".to_owned();
+        let nats = NatsOptions { url: options.url, name };
+        let client = connect(&nats, WAITING, Arc::new(AtomicU64::new(0))).await?;
+        let questions = client
+            .queue_subscribe(SUBJECT, "evm-auth".to_owned())
+            .await
+            .map_err(|error| BusError::Down(error.to_string()))?;
+        round_trip(&client).await?;
+        let account = options.account;
+        let responder = Arc::new(Responder { issuer, xkey, account, authenticator, client });
+        Ok(Callout { responder, questions })
+    }
+
+    /// Answers until `shutdown`.
+    ///
+    /// # Errors
+    /// [`BusError::Down`] when the client has ended, which it does not by itself.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), BusError> {
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        loop {
+            let question = tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                question = self.questions.next() => question,
+            };
+            let question = question.ok_or_else(|| BusError::Down("the client has ended".to_owned()))?;
+            // The semaphore is never closed.
+            let Ok(permit) = permits.clone().acquire_owned().await else { return Ok(()) };
+            let responder = self.responder.clone();
+            tokio::spawn(async move {
+                if let Err(error) = responder.answer(question).await {
+                    tracing::warn!(%error, "a NATS login was not answered");
+                }
+                drop(permit);
+            });
+        }
     }
 }
 

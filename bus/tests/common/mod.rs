@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use evm_bus::callout::CalloutOptions;
+use evm_bus::callout::{Callout, CalloutOptions};
 use evm_bus::hub::HubLimits;
 use evm_bus::{Authenticator, Bus, BusError, NatsOptions, NatsServerConfig, nats_config};
 use futures_util::{FutureExt, StreamExt};
@@ -63,12 +63,10 @@ impl Engine {
         let bus = Bus::connect_nats(NatsOptions::new(server.url("api"))).await.unwrap();
         let settings = &server.settings;
         let options = CalloutOptions::new(&server.url("auth"), &settings.issuer_seed, &settings.xkey_seed);
-        tokio::spawn(evm_bus::callout::run(options, authenticator(&sessions), stop.clone()));
+        let callout = Callout::connect(options, authenticator(&sessions)).await.unwrap();
+        tokio::spawn(callout.run(stop.clone()));
         let phones = format!("127.0.0.1:{}", server.port);
-        let engine = Engine { bus, phones, sessions, stop, server: Some(server) };
-        // Nobody gets in until the callout is there.
-        until(async || engine.lets_in("a").await).await;
-        Some(engine)
+        Some(Engine { bus, phones, sessions, stop, server: Some(server) })
     }
 
     /// Another process' bus on the same engine.
