@@ -97,6 +97,9 @@ pub struct TransactionUpdate {
     pub phase: Phase,
     /// The transaction's id; `None` where the central system gives the number (1.6 start) or the charger forgot it.
     pub transaction: Option<String>,
+    /// Whether the charger makes its own transaction ids (2.0.1), so that an id never heard of is a transaction
+    /// whose beginning is late, and not a mistake.
+    pub own_id: bool,
     /// 1.6 connectorId or 2.0.1 evse id, where told.
     pub connector: Option<u32>,
     /// The tag, where told.

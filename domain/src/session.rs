@@ -64,6 +64,8 @@ pub struct Session {
     pub status: Status,
     /// The tag that belongs to it.
     pub id_tag: Option<String>,
+    /// The 2.0.1 remoteStartId that it was requested with.
+    pub remote_start_id: Option<i64>,
     /// The charger's (2.0.1) or our (1.6) transaction id.
     pub transaction: Option<String>,
     /// When the charger said that it began; `None` while only later parts of the transaction were seen.
@@ -154,6 +156,7 @@ mod tests {
             max_power_w: None,
             status: Status::Requested,
             id_tag: Some("TAG".into()),
+            remote_start_id: None,
             transaction: None,
             started_at: None,
             ended_at: None,
@@ -168,6 +171,7 @@ mod tests {
         TransactionUpdate {
             phase,
             transaction: Some("7".into()),
+            own_id: false,
             connector: Some(1),
             id_tag: None,
             remote_start_id: None,

@@ -155,11 +155,12 @@ CREATE TABLE sessions (
 -- One car at a device, one charge a customer: two starts at the same moment meet here, and one loses.
 CREATE UNIQUE INDEX sessions_one_live_per_device ON sessions (device_id) WHERE status IN ('requested', 'active');
 CREATE UNIQUE INDEX sessions_one_live_per_customer ON sessions (customer_id) WHERE status IN ('requested', 'active');
-CREATE UNIQUE INDEX sessions_transaction_unique ON sessions (charger_id, transaction_ref);
-CREATE UNIQUE INDEX sessions_start_unique ON sessions (charger_id, start_key);
+CREATE UNIQUE INDEX sessions_transaction_unique ON sessions (transaction_ref, charger_id);
+CREATE UNIQUE INDEX sessions_start_unique ON sessions (start_key, charger_id);
 CREATE UNIQUE INDEX sessions_remote_start_unique ON sessions (remote_start_id);
 CREATE INDEX sessions_live ON sessions (charger_id) WHERE status IN ('requested', 'active');
-CREATE INDEX sessions_by_tag ON sessions (id_tag);
+-- A charge that began after its request had run out is found by its tag.
+CREATE INDEX sessions_failed_by_tag ON sessions (id_tag) WHERE status = 'failed';
 CREATE INDEX sessions_by_customer ON sessions (customer_id, id);
 
 -- The evidence of a bill: every register, power and state of a session, once.

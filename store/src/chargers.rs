@@ -203,6 +203,17 @@ pub async fn disconnect_dead_nodes(db: &mut Db, now: Timestamp) -> Result<u64> {
     }))
 }
 
+/// The stations that a node is said to hold: when they connected, and their epochs.
+pub async fn held_by(db: &mut Db, node: &str) -> Result<Vec<(ChargerId, Timestamp, i64)>> {
+    let rows: Vec<(String, Option<i64>, i64)> = on!(db, conn => {
+        sqlx::query_as("SELECT id, connected_at, epoch FROM chargers WHERE node = $1 AND online")
+            .bind(node)
+            .fetch_all(conn)
+            .await?
+    });
+    rows.into_iter().map(|(charger, at, epoch)| Ok((id(&charger)?, Timestamp(at.unwrap_or_default()), epoch))).collect()
+}
+
 /// What a station told of itself at a boot.
 #[derive(Debug, Clone)]
 pub struct Boot {

@@ -94,6 +94,16 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// The database took longer than the caller waits.
+    pub fn timed_out() -> Self {
+        Self::Down(sqlx::Error::PoolTimedOut)
+    }
+
+    /// Another transaction wrote what this one was about to write.
+    pub fn conflict() -> Self {
+        Self::Refused(Rule::Other)
+    }
+
     /// Whether a later try of the same may succeed.
     pub fn is_down(&self) -> bool {
         matches!(self, Self::Down(_))

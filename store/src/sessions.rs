@@ -19,6 +19,8 @@ struct Row {
     customer_id: Option<String>,
     status: String,
     id_tag: Option<String>,
+    remote_start_id: Option<i64>,
+    start_key: Option<String>,
     transaction_ref: Option<String>,
     stop_reason: Option<String>,
     review: Option<String>,
@@ -42,7 +44,7 @@ struct Row {
 }
 
 const SELECT: &str = "SELECT s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, \
-    s.id_tag, s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, \
+    s.id_tag, s.remote_start_id, s.start_key, s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, \
     s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.charging_state, s.power_w, s.soc, s.doubt, \
     t.energy_price, t.waiting_price, t.waiting_grace_s, d.max_power_w \
     FROM sessions s LEFT JOIN tariff_versions t ON t.id = s.tariff_id LEFT JOIN devices d ON d.id = s.device_id WHERE ";
@@ -69,6 +71,7 @@ impl TryFrom<Row> for Session {
             max_power_w: row.max_power_w,
             status: Status::parse(&row.status).ok_or_else(|| StoreError::Broken(row.status.clone()))?,
             id_tag: row.id_tag,
+            remote_start_id: row.remote_start_id,
             transaction: row.transaction_ref,
             started_at: row.started_at.map(Timestamp),
             ended_at: row.ended_at.map(Timestamp),
@@ -113,6 +116,82 @@ pub async fn load_live(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Sessio
     }))
 }
 
+macro_rules! lists {
+    ($($(#[$doc:meta])* $name:ident => $condition:literal;)*) => {$(
+        $(#[$doc])*
+        pub async fn $name(db: &mut Db, wanted: &[String]) -> Result<Vec<Found>> {
+            if wanted.is_empty() {
+                return Ok(Vec::new());
+            }
+            let lock = db.for_update();
+            let rows = on!(db, conn => {
+                let mut sql = QueryBuilder::new(SELECT);
+                sql.push($condition).push(" IN (");
+                let mut list = sql.separated(", ");
+                for one in wanted {
+                    list.push_bind(one);
+                }
+                sql.push(") ORDER BY s.id").push(lock);
+                sql.build_query_as::<Row>().fetch_all(conn).await?
+            });
+            rows.into_iter()
+                .map(|row| Ok(Found { start_key: row.start_key.clone(), session: row.try_into()? }))
+                .collect()
+        }
+    )*};
+}
+
+/// A session with the key of the start that made it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What makes a repeated start the same start.
+    pub start_key: Option<String>,
+    /// The session.
+    pub session: Session,
+}
+
+lists! {
+    /// Sessions of these transactions, of any charger and in any status, locked until the transaction ends.
+    by_transactions => "s.transaction_ref";
+    /// Sessions that these starts made, of any charger, locked until the transaction ends.
+    by_start_keys => "s.start_key";
+    /// Sessions that were given up before they began and that these tags belong to, locked until the transaction ends.
+    failed_by_tags => "s.status = 'failed' AND s.customer_id IS NOT NULL AND s.id_tag";
+}
+
+/// Joins what was told of a transaction before its customer was known into the session that asked for it.
+pub async fn merge(db: &mut Db, from: SessionId, into: SessionId, now: Timestamp) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query(
+            "UPDATE sessions SET status = 'failed', fail_reason = 'merged', transaction_ref = NULL, device_id = NULL, settled_at = $2 \
+             WHERE id = $1",
+        )
+        .bind(from.to_string())
+        .bind(now.0)
+        .execute(&mut *conn)
+        .await?;
+        sqlx::query("UPDATE readings SET session_id = $2 WHERE session_id = $1")
+            .bind(from.to_string())
+            .bind(into.to_string())
+            .execute(&mut *conn)
+            .await?;
+    });
+    Ok(())
+}
+
+/// Gives a session the device and the prices of a connector that it did not name at first.
+pub async fn attach(db: &mut Db, session: SessionId, device: DeviceId, tariff_id: &str) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("UPDATE sessions SET device_id = $2, tariff_id = $3 WHERE id = $1 AND tariff_id IS NULL")
+            .bind(session.to_string())
+            .bind(device.to_string())
+            .bind(tariff_id)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
 macro_rules! lookups {
     ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) => $condition:literal;)*) => {$(
         $(#[$doc])*
@@ -131,12 +210,6 @@ macro_rules! lookups {
 lookups! {
     /// One session, locked until the transaction ends.
     by_id(session: SessionId) => "s.id = $1";
-    /// The session of a transaction of this charger, in any status.
-    by_transaction(charger: ChargerId, transaction: &str) => "s.charger_id = $1 AND s.transaction_ref = $2";
-    /// The session that this very start made before.
-    by_start_key(charger: ChargerId, start_key: &str) => "s.charger_id = $1 AND s.start_key = $2";
-    /// The newest session of this charger for which the tag was issued.
-    by_tag(charger: ChargerId, id_tag: &str) => "s.charger_id = $1 AND s.id_tag = $2 AND s.customer_id IS NOT NULL";
     /// The session that the customer has under way.
     live_of_customer(customer: CustomerId) => "s.customer_id = $1 AND s.status IN ('requested', 'active')";
     /// The session under way at a device, whoever's.
@@ -354,7 +427,8 @@ pub async fn save(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<(
 }
 
 const SAVE: &str = "UPDATE sessions SET connector = v.column2, device_id = v.column3, customer_id = v.column4, \
-    status = v.column5, id_tag = v.column6, transaction_ref = v.column7, stop_reason = v.column8, review = v.column9, \
+    status = v.column5, fail_reason = CASE WHEN v.column5 = 'failed' THEN v.column8 ELSE NULL END, \
+    id_tag = v.column6, transaction_ref = v.column7, stop_reason = v.column8, review = v.column9, \
     started_at = v.column10, ended_at = v.column11, baseline_wh = v.column12, register_wh = v.column13, \
     register_at = v.column14, last_at = v.column15, last_kind = v.column16, waiting_ms = v.column17, \
     quiet_ms = v.column18, charging_state = v.column19, power_w = v.column20, soc = v.column21, doubt = v.column22, \
@@ -402,7 +476,7 @@ struct LiveRow {
 pub async fn running(db: &mut Db, after: &str, limit: i64) -> Result<Vec<Live>> {
     let rows = on!(db, conn => {
         sqlx::query_as::<_, LiveRow>(
-            "SELECT s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, \
+            "SELECT s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, s.remote_start_id, s.start_key, \
              s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, \
              s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.charging_state, s.power_w, s.soc, s.doubt, \
              t.energy_price, t.waiting_price, t.waiting_grace_s, d.max_power_w, c.topic, h.online \
@@ -430,14 +504,17 @@ pub async fn requested_before(db: &mut Db, before: Timestamp) -> Result<Vec<Sess
     }))
 }
 
-/// Active sessions to be ended without the charger: it is offline and was last heard before `silent`, or it told the
-/// end without a start before `lone`.
+/// Active sessions to be ended without the charger: it is offline and was last heard before `silent`; its connector is
+/// free since before `silent`; or it told the end without a start before `lone`.
 pub async fn abandoned(db: &mut Db, silent: Timestamp, lone: Timestamp) -> Result<Vec<SessionId>> {
     ids(on!(db, conn => {
         sqlx::query_as(
             "SELECT s.id FROM sessions s JOIN chargers c ON c.id = s.charger_id WHERE s.status = 'active' \
              AND ((NOT c.online AND s.heard_at < $1 AND COALESCE(c.last_seen_at, 0) < $1) \
-             OR (s.ended_at IS NOT NULL AND s.heard_at < $2)) ORDER BY s.id LIMIT 500",
+             OR (s.ended_at IS NOT NULL AND s.heard_at < $2) \
+             OR (s.heard_at < $1 AND EXISTS (SELECT 1 FROM connectors k WHERE k.charger_id = s.charger_id \
+             AND k.connector = s.connector AND k.state = 'available' AND k.at > s.requested_at AND k.at < $1))) \
+             ORDER BY s.id LIMIT 500",
         )
         .bind(silent.0)
         .bind(lone.0)

@@ -1,0 +1,453 @@
+//! One charger's socket: a thin task that waits for what comes first and then acts on it.
+//!
+//! A CALL is read, stored and answered before the next is read, which keeps the station's order and slows it down
+//! when the store is slow. One CALL of ours is under way at a time; crossing CALLs are fine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evm_bus::charger::{ChargerReply, ChargerRequest};
+use evm_bus::{Command, Commands, subject};
+use evm_domain::{ChargerEvent, ChargerId, Phase};
+use evm_store::frames::NewFrame;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WsError, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
+
+use crate::ingest::Told;
+use crate::ocpp::frame::{self, BadFrame, ErrorCode, Frame};
+use crate::ocpp::schema::{self, Misfit};
+use crate::ocpp::{self, Decision, Version};
+use crate::registry::Held;
+use crate::{Node, handshake};
+
+/// How long a station may take to read what it is sent.
+const SEND_TIME: Duration = Duration::from_secs(30);
+/// How long the farewell may take.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+/// A silent station is pinged this often, so that a dead line shows.
+const PING_EVERY: Duration = Duration::from_secs(60);
+/// Silence that ends a connection, in heartbeat intervals. Some stations never send a pong, so any frame counts.
+const SILENT_HEARTBEATS: u32 = 3;
+/// A customer watches: samples should come at least this often.
+const SAMPLE_SECONDS: u32 = 5;
+/// A running charge without a sample for so long is asked for more, once a connection.
+const SAMPLE_PATIENCE: Duration = Duration::from_secs(8);
+/// How long a station may take to answer that. It must not hold up a customer's stop.
+const SAMPLE_ANSWER: Duration = Duration::from_secs(5);
+
+type Socket = WebSocketStream<TcpStream>;
+
+/// Serves one socket from its first byte to its last.
+pub(crate) async fn run(mut stream: TcpStream, node: &Arc<Node>, shutdown: &CancellationToken) {
+    let _ = stream.set_nodelay(true);
+    let Some(accepted) = Box::pin(handshake::accept(&mut stream, node)).await else { return };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(2048)
+        .write_buffer_size(0)
+        .max_write_buffer_size(1024 * 1024)
+        .max_message_size(Some(node.config.max_frame))
+        .max_frame_size(Some(node.config.max_frame));
+    let mut socket = WebSocketStream::from_partially_read(stream, accepted.rest, Role::Server, Some(config)).await;
+    let identity = accepted.identity;
+    let Some(version) = accepted.version else {
+        tracing::info!(%identity, "no common subprotocol");
+        return close(&mut socket, CloseCode::Protocol, "no common subprotocol").await;
+    };
+    let charger = accepted.charger;
+    let Some(epoch) = node.ingest.connect(charger, version).await else {
+        return close(&mut socket, CloseCode::Again, "try again").await;
+    };
+    let held = Held::new(epoch, evm_store::now());
+    node.registry.hold(charger, &held);
+    let served = Box::pin(announce(node, &identity, charger, epoch)).await;
+    if let Some(commands) = served {
+        tracing::debug!(%identity, epoch, version = version.as_str(), "charger connected");
+        let connection = Connection {
+            node: node.clone(),
+            socket,
+            charger,
+            epoch,
+            version,
+            held: held.clone(),
+            booted: accepted.booted,
+            heard_at: Instant::now(),
+            outstanding: None,
+            samples: Samples::Quiet,
+        };
+        let farewell = connection.serve(commands, shutdown).await;
+        tracing::debug!(%identity, epoch, farewell, "charger gone");
+    }
+    node.registry.release(charger, epoch);
+    node.ingest.disconnect(charger, epoch).await;
+}
+
+/// Makes the socket reachable for commands and tells other nodes that older ones are over.
+async fn announce(node: &Node, identity: &str, charger: ChargerId, epoch: i64) -> Option<Commands> {
+    match node.bus.serve(&subject::command(identity, epoch)).await {
+        Ok(commands) => {
+            let news = format!("{charger} {epoch}");
+            if let Err(error) = node.bus.publish(&subject::charger_control(identity), None, news.as_bytes()).await {
+                tracing::warn!(%error, "cannot tell other nodes of a new connection");
+            }
+            Some(commands)
+        }
+        Err(error) => {
+            tracing::warn!(%error, identity, "charger closed: the bus is down");
+            None
+        }
+    }
+}
+
+async fn close(socket: &mut Socket, code: CloseCode, reason: &'static str) {
+    let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+    let _ = tokio::time::timeout(CLOSE_TIME, async {
+        socket.send(Message::Close(Some(frame))).await?;
+        // The station's own close; without reading it the kernel would cut the line and lose ours.
+        while socket.next().await.is_some_and(|message| message.is_ok()) {}
+        Ok::<_, WsError>(())
+    })
+    .await;
+}
+
+/// A CALL of ours that waits for its answer.
+struct Outstanding {
+    id: String,
+    action: String,
+    payload: String,
+    sent_at: evm_domain::Timestamp,
+    deadline: Instant,
+    asker: Option<(Command, Kind)>,
+}
+
+/// How the answer is told to the asker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Accepted or not.
+    Status,
+    /// As the charger gave it.
+    Raw,
+}
+
+/// Whether the station must be asked for samples.
+enum Samples {
+    Quiet,
+    Watched(Instant),
+    Asked,
+}
+
+struct Connection {
+    node: Arc<Node>,
+    socket: Socket,
+    charger: ChargerId,
+    epoch: i64,
+    version: Version,
+    held: Arc<Held>,
+    booted: bool,
+    heard_at: Instant,
+    outstanding: Option<Outstanding>,
+    samples: Samples,
+}
+
+/// Why a connection ends: close code and reason.
+type End = (CloseCode, &'static str);
+
+impl Connection {
+    async fn serve(mut self, mut commands: Commands, shutdown: &CancellationToken) -> &'static str {
+        let replaced = self.held.clone();
+        let mut timer = Box::pin(tokio::time::sleep_until(self.next_deadline()));
+        let (code, reason) = loop {
+            let done = tokio::select! {
+                // What the station says goes first; tokio's budget lets the others in when it never pauses.
+                biased;
+                message = self.socket.next() => self.on_message(message).await,
+                Some(command) = commands.next(), if self.outstanding.is_none() => self.on_command(command).await,
+                () = &mut timer => self.on_time().await,
+                () = replaced.replaced.cancelled() => Err((CloseCode::Policy, "a newer connection took its place")),
+                () = shutdown.cancelled() => Err((CloseCode::Restart, "the central system restarts")),
+            };
+            if let Err(end) = done {
+                break end;
+            }
+            let deadline = self.next_deadline();
+            if deadline < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
+        };
+        self.give_up(ChargerReply::Disconnected).await;
+        close(&mut self.socket, code, reason).await;
+        reason
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let mut next = Instant::now() + PING_EVERY;
+        if let Some(outstanding) = &self.outstanding {
+            next = next.min(outstanding.deadline);
+        }
+        if let Samples::Watched(at) = self.samples {
+            next = next.min(at);
+        }
+        next
+    }
+
+    async fn on_message(&mut self, message: Option<Result<Message, WsError>>) -> Result<(), End> {
+        let text = match message {
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Close(_))) | None => return Err((CloseCode::Normal, "closed by the charger")),
+            Some(Ok(_)) => {
+                self.hear();
+                return Ok(());
+            }
+            Some(Err(WsError::Capacity(_))) => return Err((CloseCode::Size, "the frame is too large")),
+            Some(Err(_)) => return Err((CloseCode::Protocol, "the connection broke")),
+        };
+        self.hear();
+        match frame::parse(&text) {
+            Ok(Frame::Call { id, action, payload }) => self.on_call(id, action, payload.get()).await,
+            Ok(Frame::Result { id, payload }) => {
+                self.on_answer(&id, Ok(payload)).await;
+                Ok(())
+            }
+            Ok(Frame::Error { id, code, description, details }) => {
+                self.on_answer(&id, Err((code, description, details))).await;
+                Ok(())
+            }
+            Err(_) if text.trim().is_empty() => Ok(()),
+            Err(bad) => self.on_bad_frame(&text, bad).await,
+        }
+    }
+
+    fn hear(&mut self) {
+        self.heard_at = Instant::now();
+        self.held.heard(evm_store::now());
+    }
+
+    async fn on_call(&mut self, id: String, action: String, payload: &str) -> Result<(), End> {
+        let received = evm_store::now();
+        if action == "Heartbeat" {
+            return self.send(frame::result(&id, &ocpp::heartbeat_answer(received))).await;
+        }
+        let value: Value = serde_json::from_str(payload).unwrap_or(Value::Null);
+        if !value.is_object() && !value.is_null() {
+            return self.refuse(id, action, payload, ErrorCode::Formation, "the payload is no object").await;
+        }
+        let decoded = match ocpp::decode(self.version, &action, &value, received) {
+            Decision::Heartbeat => return self.send(frame::result(&id, &ocpp::heartbeat_answer(received))).await,
+            Decision::Unknown => {
+                return self
+                    .refuse(id, action, payload, ErrorCode::NotImplemented, "no such message from a station")
+                    .await;
+            }
+            Decision::Ingest(decoded) => decoded,
+        };
+        let boots = matches!(decoded.event, ChargerEvent::Booted { .. });
+        self.watch_samples(&decoded.event);
+        let told = Told {
+            charger: self.charger,
+            epoch: self.epoch,
+            version: self.version,
+            received,
+            message_id: id,
+            action,
+            payload: payload.to_owned(),
+            decoded,
+        };
+        // No answer, no error: the station keeps what it said and says it again to whoever answers next.
+        let Some(answer) = self.node.ingest.tell(told).await else {
+            return Err((CloseCode::Again, "try again"));
+        };
+        self.booted |= boots;
+        self.send(answer).await
+    }
+
+    fn watch_samples(&mut self, event: &ChargerEvent) {
+        let ChargerEvent::Transaction(update) = event else { return };
+        self.samples = match (&self.samples, update.phase) {
+            (Samples::Asked, _) => Samples::Asked,
+            (_, Phase::Ended) => Samples::Quiet,
+            (_, Phase::Started | Phase::Updated) => Samples::Watched(Instant::now() + SAMPLE_PATIENCE),
+        };
+    }
+
+    async fn refuse(
+        &mut self,
+        id: String,
+        action: String,
+        payload: &str,
+        code: ErrorCode,
+        why: &str,
+    ) -> Result<(), End> {
+        let text = frame::error(self.version, &id, code, why);
+        self.note(true, id, action, payload.to_owned(), Some(text.clone()), Some(why.to_owned())).await;
+        self.send(text).await
+    }
+
+    async fn on_bad_frame(&mut self, text: &str, bad: BadFrame) -> Result<(), End> {
+        let code = match (&bad.id, bad.unknown_type) {
+            (_, true) => ErrorCode::MessageType,
+            (Some(_), false) => ErrorCode::Formation,
+            (None, false) => ErrorCode::Framework,
+        };
+        // 2.0.1 answers even what has no id, as "-1"; 1.6 has no word for it.
+        let id = bad.id.or_else(|| (self.version == Version::V201).then(|| "-1".to_owned()));
+        let answer = id.as_deref().map(|id| frame::error(self.version, id, code, bad.what));
+        let kept: String = text.chars().take(4096).collect();
+        self.note(true, id.unwrap_or_default(), String::new(), kept, answer.clone(), Some(bad.what.to_owned())).await;
+        match answer {
+            Some(answer) => self.send(answer).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn on_command(&mut self, command: Command) -> Result<(), End> {
+        let Ok(request) = serde_json::from_slice::<ChargerRequest>(&command.payload) else {
+            tracing::error!("a command on the bus cannot be read");
+            return Ok(());
+        };
+        if !self.booted {
+            respond(command, &ChargerReply::Disconnected).await;
+            return Ok(());
+        }
+        let kind = if matches!(request, ChargerRequest::Raw { .. }) { Kind::Raw } else { Kind::Status };
+        let (action, payload) = ocpp::command(self.version, request);
+        if let Err(misfit) = schema::check(self.version, &action, &payload) {
+            let reply = match misfit {
+                Misfit::UnknownAction => ChargerReply::UnknownAction,
+                Misfit::Payload { field, message } => ChargerReply::Invalid { field, message },
+            };
+            respond(command, &reply).await;
+            return Ok(());
+        }
+        let timeout = self.node.config.call_timeout;
+        self.call(action, &payload, timeout, Some((command, kind))).await
+    }
+
+    async fn call(
+        &mut self,
+        action: String,
+        payload: &Value,
+        timeout: Duration,
+        asker: Option<(Command, Kind)>,
+    ) -> Result<(), End> {
+        let id = evm_store::new_id().to_string();
+        let text = frame::call(&id, &action, payload);
+        self.outstanding = Some(Outstanding {
+            id,
+            action,
+            payload: payload.to_string(),
+            sent_at: evm_store::now(),
+            deadline: Instant::now() + timeout,
+            asker,
+        });
+        self.send(text).await
+    }
+
+    async fn on_answer(&mut self, id: &str, answer: Result<Value, (String, String, Value)>) {
+        let Some(done) = self.outstanding.take_if(|outstanding| outstanding.id == id) else {
+            tracing::info!(charger = %self.charger, id, "an answer came too late, or to nothing; dropped");
+            return;
+        };
+        let kept = match &answer {
+            Ok(payload) => payload.to_string(),
+            Err((code, description, details)) => serde_json::json!([code, description, details]).to_string(),
+        };
+        self.note_call(&done, Some(kept), None).await;
+        let Some((command, kind)) = done.asker else { return };
+        let reply = match (answer, kind) {
+            (Err((code, description, details)), _) => ChargerReply::Error { code, description, details },
+            (Ok(payload), Kind::Raw) => ChargerReply::Result(payload),
+            (Ok(payload), Kind::Status) => match payload.get("status").and_then(Value::as_str) {
+                Some("Accepted") => ChargerReply::Accepted,
+                status => ChargerReply::Refused(status.unwrap_or("no status").to_owned()),
+            },
+        };
+        respond(command, &reply).await;
+    }
+
+    async fn on_time(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.deadline <= now) {
+            self.give_up(ChargerReply::NoAnswer).await;
+        }
+        if let Samples::Watched(at) = self.samples
+            && at <= now
+            && self.outstanding.is_none()
+        {
+            self.samples = Samples::Asked;
+            let (action, payload) = ocpp::ask_for_samples(self.version, SAMPLE_SECONDS);
+            self.call(action, &payload, SAMPLE_ANSWER, None).await?;
+        }
+        let silence = now - self.heard_at;
+        if silence > Duration::from_secs(u64::from(self.node.config.heartbeat_s)) * SILENT_HEARTBEATS {
+            return Err((CloseCode::Away, "silent for too long"));
+        }
+        if silence >= PING_EVERY {
+            return self.transmit(Message::Ping(Vec::new().into())).await;
+        }
+        Ok(())
+    }
+
+    /// Tells the asker of the CALL under way that no answer comes.
+    async fn give_up(&mut self, reply: ChargerReply) {
+        let Some(done) = self.outstanding.take() else { return };
+        let problem = if reply == ChargerReply::NoAnswer { "no answer in time" } else { "the connection ended" };
+        self.note_call(&done, None, Some(problem.to_owned())).await;
+        if let Some((command, _)) = done.asker {
+            respond(command, &reply).await;
+        }
+    }
+
+    async fn note_call(&self, done: &Outstanding, answer: Option<String>, problem: Option<String>) {
+        let frame = NewFrame {
+            charger: self.charger,
+            epoch: self.epoch,
+            incoming: false,
+            message_id: done.id.clone(),
+            action: done.action.clone(),
+            payload: done.payload.clone(),
+            answered_at: answer.as_ref().map(|_| evm_store::now()),
+            answer,
+            problem,
+            at: done.sent_at,
+        };
+        self.node.ingest.note(frame).await;
+    }
+
+    async fn note(
+        &self,
+        incoming: bool,
+        message_id: String,
+        action: String,
+        payload: String,
+        answer: Option<String>,
+        problem: Option<String>,
+    ) {
+        let (charger, epoch, at) = (self.charger, self.epoch, evm_store::now());
+        let answered_at = answer.as_ref().map(|_| at);
+        let frame =
+            NewFrame { charger, epoch, incoming, message_id, action, payload, answer, problem, at, answered_at };
+        self.node.ingest.note(frame).await;
+    }
+
+    async fn send(&mut self, text: String) -> Result<(), End> {
+        self.transmit(Message::Text(text.into())).await
+    }
+
+    async fn transmit(&mut self, message: Message) -> Result<(), End> {
+        match tokio::time::timeout(SEND_TIME, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err((CloseCode::Protocol, "the connection broke")),
+            Err(_) => Err((CloseCode::Policy, "the charger does not read")),
+        }
+    }
+}
+
+async fn respond(command: Command, reply: &ChargerReply) {
+    command.respond(serde_json::to_vec(reply).unwrap_or_default()).await;
+}

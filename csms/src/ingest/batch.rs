@@ -1,0 +1,138 @@
+//! One batch in one transaction: load what it touches, apply it in memory, write the differences, commit.
+
+use evm_domain::ChargerEvent;
+use evm_store::chargers::{self, Boot};
+use evm_store::frames;
+use evm_store::{Result, Store};
+
+use super::charge::Desk;
+use super::writer::frame_of;
+use super::{Told, Work};
+use crate::ocpp::{self, Outcome, TagStatus, frame};
+
+/// What is said to whom after the commit.
+pub(super) enum Reply {
+    None,
+    Epoch(i64),
+    Text(String),
+}
+
+/// A committed batch.
+pub(super) struct Done {
+    /// In the order of the batch.
+    pub(super) replies: Vec<Reply>,
+    /// Whether the outbox has something new.
+    pub(super) has_events: bool,
+}
+
+/// Writes a batch, all or nothing.
+pub(super) async fn write(store: &Store, batch: &[Work], node: &str, heartbeat_s: u32) -> Result<Done> {
+    let now = evm_store::now();
+    let mut db = store.begin().await?;
+    let told: Vec<&Told> = batch.iter().filter_map(told_of).collect();
+
+    let mut desk = Desk::open(&mut db, &told).await?;
+    let mut outcomes = Vec::with_capacity(told.len());
+    for message in &told {
+        outcomes.push(desk.take(message));
+    }
+    let has_events = desk.close(&mut db, &mut outcomes, now).await?;
+
+    let mut outcomes = outcomes.into_iter();
+    let mut replies = Vec::with_capacity(batch.len());
+    let mut kept = Vec::with_capacity(batch.len());
+    for work in batch {
+        replies.push(match work {
+            Work::Tell(told, _) => {
+                let taken = outcomes.next().unwrap_or_default();
+                let answer = ocpp::answer(told.version, &told.action, taken.outcome, now, heartbeat_s);
+                let text = frame::result(&told.message_id, &answer);
+                let problem = taken.problem.or_else(|| told.decoded.problem.clone());
+                kept.push(frame_of(told, answer, problem));
+                Reply::Text(text)
+            }
+            Work::Note(frame) => {
+                kept.push((**frame).clone());
+                Reply::None
+            }
+            Work::Connect(..) | Work::Disconnect(..) => Reply::None,
+        });
+    }
+    frames::insert(&mut db, &kept).await?;
+    note_connections(&mut db, batch, &mut replies, node).await?;
+    note_stations(&mut db, &told).await?;
+    db.commit().await?;
+    Ok(Done { replies, has_events })
+}
+
+fn told_of(work: &Work) -> Option<&Told> {
+    match work {
+        Work::Tell(told, _) => Some(told),
+        _ => None,
+    }
+}
+
+async fn note_connections(db: &mut evm_store::Db, batch: &[Work], replies: &mut [Reply], node: &str) -> Result<()> {
+    let now = evm_store::now();
+    let new: Vec<_> = batch
+        .iter()
+        .filter_map(|work| match work {
+            Work::Connect(charger, version, _) => Some((*charger, version.as_str())),
+            _ => None,
+        })
+        .collect();
+    let epochs = chargers::connect(db, &new, node, now).await?;
+    for (work, reply) in batch.iter().zip(replies) {
+        if let Work::Connect(charger, ..) = work
+            && let Some((_, epoch)) = epochs.iter().find(|(id, _)| id == charger)
+        {
+            *reply = Reply::Epoch(*epoch);
+        }
+    }
+    let gone: Vec<_> = batch
+        .iter()
+        .filter_map(|work| match work {
+            Work::Disconnect(charger, epoch) => Some((*charger, *epoch)),
+            _ => None,
+        })
+        .collect();
+    chargers::disconnect(db, &gone, now).await
+}
+
+async fn note_stations(db: &mut evm_store::Db, told: &[&Told]) -> Result<()> {
+    let mut boots = Vec::new();
+    let mut reports = Vec::new();
+    for message in told {
+        match &message.decoded.event {
+            ChargerEvent::Booted { vendor, model, serial, firmware } => boots.push(Boot {
+                charger: message.charger,
+                vendor: vendor.clone(),
+                model: model.clone(),
+                serial: serial.clone(),
+                firmware: firmware.clone(),
+            }),
+            ChargerEvent::Status(report) => reports.push((message.charger, report.clone())),
+            _ => {}
+        }
+    }
+    chargers::booted(db, &boots, evm_store::now()).await?;
+    chargers::set_states(db, &reports).await
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Taken {
+    pub(super) outcome: Outcome,
+    /// Why it was set aside for review.
+    pub(super) problem: Option<String>,
+}
+
+impl Taken {
+    pub(super) fn tag(status: TagStatus) -> Self {
+        Self { outcome: Outcome { tag: Some(status), ..Outcome::default() }, problem: None }
+    }
+
+    pub(super) fn aside(problem: &str) -> Self {
+        Self { problem: Some(problem.to_owned()), ..Self::default() }
+    }
+}

@@ -1,0 +1,463 @@
+//! The sessions that a batch touches, from loading to saving.
+
+use std::collections::HashSet;
+
+use evm_domain::session::points_of;
+use evm_domain::{
+    ChargerEvent, ChargerId, CustomerId, Meter, Phase, Point, PointKind, PurchaseId, Session, SessionId, Status,
+    StatusReport, Timestamp, TransactionUpdate,
+};
+use evm_store::chargers::{self, Place};
+use evm_store::sessions::{self, Begun, Found, NewSession};
+use evm_store::{Db, Result, new_id, readings, settle};
+
+use super::Told;
+use super::batch::Taken;
+use super::matching::{Match, find};
+use crate::ocpp::TagStatus;
+
+/// A session on the desk.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) session: Session,
+    /// What makes a repeated start the same start.
+    pub(super) start_key: Option<String>,
+    /// Merged into another: it no longer takes part.
+    pub(super) gone: bool,
+    changed: bool,
+    /// Began in this batch at the charger; the version of its prices.
+    new: Option<Option<String>>,
+    /// Its transaction began in this batch: the start's key is to be kept.
+    begun: bool,
+    fold_again: bool,
+    settle: bool,
+    correct: bool,
+}
+
+impl Entry {
+    fn of(found: Found) -> Self {
+        let Found { start_key, session } = found;
+        Self {
+            session,
+            start_key,
+            gone: false,
+            changed: false,
+            new: None,
+            begun: false,
+            fold_again: false,
+            settle: false,
+            correct: false,
+        }
+    }
+}
+
+/// All that a batch needs to know, and what it changes.
+pub(super) struct Desk {
+    entries: Vec<Entry>,
+    places: Vec<Place>,
+    cards: Vec<(String, CustomerId)>,
+    /// Customers who have a session under way.
+    charging: HashSet<CustomerId>,
+    points: Vec<(SessionId, Point)>,
+    /// Sessions whose device is needed by another, with the reason: ended before anything else is written.
+    displaced: Vec<usize>,
+    merges: Vec<(SessionId, SessionId)>,
+    attached: Vec<(SessionId, evm_domain::DeviceId, String)>,
+    /// Which outcome waits for the number of which entry's transaction.
+    numbers: Vec<(usize, usize)>,
+    taken: usize,
+}
+
+impl Desk {
+    /// Loads what these messages touch, each kind in one statement.
+    pub(super) async fn open(db: &mut Db, told: &[&Told]) -> Result<Desk> {
+        let wanted = Wanted::of(told);
+        let mut entries: Vec<Entry> = Vec::new();
+        let live = sessions::load_live(db, &wanted.chargers).await?;
+        let mut found: Vec<Found> = live.into_iter().map(|session| Found { start_key: None, session }).collect();
+        let unknown: Vec<String> = wanted
+            .transactions
+            .into_iter()
+            .filter(|id| !found.iter().any(|f| f.session.transaction.as_ref() == Some(id)))
+            .collect();
+        found.extend(sessions::by_transactions(db, &unknown).await?);
+        found.extend(sessions::by_start_keys(db, &wanted.start_keys).await?);
+        found.extend(sessions::failed_by_tags(db, &wanted.start_tags).await?);
+        for found in found {
+            match entries.iter_mut().find(|entry| entry.session.id == found.session.id) {
+                Some(entry) => entry.start_key = entry.start_key.take().or(found.start_key),
+                None => entries.push(Entry::of(found)),
+            }
+        }
+        let places = chargers::places(db, &wanted.starters).await?;
+        let cards = chargers::card_owners(db, &wanted.tags).await?;
+        let owners: Vec<_> = cards.iter().map(|(_, owner)| *owner).collect();
+        let charging = sessions::customers_with_live(db, &owners).await?.into_iter().collect();
+        Ok(Desk {
+            entries,
+            places,
+            cards,
+            charging,
+            points: Vec::new(),
+            displaced: Vec::new(),
+            merges: Vec::new(),
+            attached: Vec::new(),
+            numbers: Vec::new(),
+            taken: 0,
+        })
+    }
+
+    /// Applies one message.
+    pub(super) fn take(&mut self, told: &Told) -> Taken {
+        let taken = match &told.decoded.event {
+            ChargerEvent::Transaction(update) => self.take_transaction(told.charger, update),
+            ChargerEvent::Status(report) => {
+                self.take_status(told.charger, report);
+                Taken::default()
+            }
+            ChargerEvent::Authorize { id_tag } => Taken::tag(self.authorize(told.charger, id_tag)),
+            ChargerEvent::Booted { .. } | ChargerEvent::Noted => Taken::default(),
+        };
+        self.taken += 1;
+        taken
+    }
+
+    fn authorize(&self, charger: ChargerId, id_tag: &str) -> TagStatus {
+        let issued = self.entries.iter().any(|entry| {
+            let s = &entry.session;
+            s.charger == charger && s.status.is_live() && s.customer.is_some() && s.id_tag.as_deref() == Some(id_tag)
+        });
+        let is_card = self.cards.iter().any(|(tag, _)| tag == id_tag);
+        if issued || is_card { TagStatus::Accepted } else { TagStatus::Invalid }
+    }
+
+    /// A connector's state tells of the transaction that is open there.
+    fn take_status(&mut self, charger: ChargerId, report: &StatusReport) {
+        let Some(state) = report.charging.filter(|_| report.connector > 0) else { return };
+        let open = self.entries.iter().position(|entry| {
+            let s = &entry.session;
+            s.charger == charger && s.status == Status::Active && s.connector == report.connector
+        });
+        let Some(n) = open else { return };
+        let point = Point { at: report.at, kind: PointKind::State, value: state as i64 };
+        let entry = &mut self.entries[n];
+        let max_power = entry.session.max_power_w;
+        entry.fold_again |= !entry.session.meter.append(point, max_power);
+        entry.changed = true;
+        self.points.push((entry.session.id, point));
+    }
+
+    fn take_transaction(&mut self, charger: ChargerId, update: &TransactionUpdate) -> Taken {
+        let n = match find(&self.entries, charger, update) {
+            Match::Session(n) => n,
+            Match::Merge { from, into } => self.merge(from, into),
+            Match::New => self.begin(charger, update),
+            Match::Nowhere => return Taken::aside("no such transaction"),
+        };
+        self.apply(n, charger, update);
+        let entry = &self.entries[n];
+        let session = &entry.session;
+        let mut taken = Taken::default();
+        if update.id_tag.is_some() || update.phase == Phase::Started {
+            taken.outcome.tag = Some(match session.review.as_deref() {
+                Some("concurrent_tx") => TagStatus::ConcurrentTx,
+                _ if session.customer.is_some() => TagStatus::Accepted,
+                _ => TagStatus::Invalid,
+            });
+            if update.own_id && update.id_tag.is_none() {
+                taken.outcome.tag = None;
+            }
+        }
+        if update.phase == Phase::Started && !update.own_id {
+            taken.outcome.transaction = session.transaction.as_deref().and_then(|id| id.parse().ok());
+            if session.transaction.is_none() {
+                self.numbers.push((self.taken, n));
+            }
+        }
+        taken
+    }
+
+    fn apply(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
+        let points = points_of(update);
+        let was = self.entries[n].session.status;
+        let had_ended = self.entries[n].session.ended_at.is_some();
+        if matches!(was, Status::Requested | Status::Failed) {
+            self.entries[n].session.status = Status::Requested;
+            self.entries[n].begun = true;
+            self.entries[n].start_key.clone_from(&update.start_key);
+        }
+        self.own(n, charger, update);
+        let entry = &mut self.entries[n];
+        if entry.session.transaction.is_none() {
+            entry.session.transaction.clone_from(&update.transaction);
+        }
+        let applied = entry.session.apply(update, &points);
+        entry.changed = true;
+        entry.fold_again |= applied.fold_again;
+        if was == Status::Finished {
+            // Settled while the charger was out of touch: only its own word of the end corrects the bill.
+            entry.correct |= applied.settle && (update.phase == Phase::Ended || had_ended);
+        } else {
+            entry.settle |= applied.settle;
+        }
+        let id = entry.session.id;
+        self.points.extend(points.into_iter().map(|point| (id, point)));
+        if was != Status::Active && was != Status::Finished {
+            self.displace_others(n);
+        }
+    }
+
+    /// A transaction that began without a known tag or place gets them when they are told (2.0.1).
+    fn own(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
+        let session = &self.entries[n].session;
+        let connector = update.connector.unwrap_or(session.connector);
+        if session.device.is_none()
+            && let Some(place) = self.places.iter().find(|p| p.charger == charger && p.connector == connector)
+            && self.entries[n].new.is_none()
+            && session.status == Status::Active
+        {
+            self.attached.push((session.id, place.device, place.tariff_id.clone()));
+            let place = place.clone();
+            let session = &mut self.entries[n].session;
+            (session.device, session.tariff, session.max_power_w) =
+                (Some(place.device), place.tariff, place.max_power_w);
+            session.connector = connector;
+            self.displace_others(n);
+        }
+        let session = &self.entries[n].session;
+        if session.customer.is_none()
+            && session.status == Status::Active
+            && session.device.is_some()
+            && let Some(tag) = &update.id_tag
+        {
+            let (customer, review) = self.owner_of(tag);
+            let session = &mut self.entries[n].session;
+            session.customer = customer;
+            session.id_tag = Some(tag.clone());
+            session.review = review.map(str::to_owned);
+        }
+    }
+
+    fn owner_of(&mut self, tag: &str) -> (Option<CustomerId>, Option<&'static str>) {
+        match self.cards.iter().find(|(card, _)| card == tag) {
+            Some((_, owner)) if self.charging.insert(*owner) => (Some(*owner), None),
+            Some(_) => (None, Some("concurrent_tx")),
+            None => (None, Some("unknown_tag")),
+        }
+    }
+
+    /// A charge that nobody asked for through the app.
+    fn begin(&mut self, charger: ChargerId, update: &TransactionUpdate) -> usize {
+        let connector = update.connector.unwrap_or(0);
+        let place = self.places.iter().find(|p| p.charger == charger && p.connector == connector).cloned();
+        let (customer, review) = match (&update.id_tag, &place) {
+            (Some(tag), Some(_)) => self.owner_of(tag),
+            (_, None) => (None, Some("no_device")),
+            (None, Some(_)) => (None, Some("unknown_tag")),
+        };
+        let session = Session {
+            id: SessionId(new_id()),
+            purchase: PurchaseId(new_id()),
+            charger,
+            connector,
+            device: place.as_ref().map(|p| p.device),
+            customer,
+            tariff: place.as_ref().map_or(NO_TARIFF, |p| p.tariff),
+            max_power_w: place.as_ref().and_then(|p| p.max_power_w),
+            status: Status::Active,
+            id_tag: update.id_tag.clone(),
+            remote_start_id: None,
+            transaction: update.transaction.clone(),
+            started_at: None,
+            ended_at: None,
+            stop_reason: None,
+            review: review.map(str::to_owned),
+            meter: Meter::default(),
+        };
+        let start_key = update.start_key.clone();
+        let mut entry = Entry::of(Found { start_key, session });
+        entry.new = Some(place.map(|p| p.tariff_id));
+        self.entries.push(entry);
+        let n = self.entries.len() - 1;
+        self.displace_others(n);
+        n
+    }
+
+    fn merge(&mut self, from: usize, into: usize) -> usize {
+        let old = self.entries[from].session.clone();
+        self.entries[from].gone = true;
+        self.entries[from].changed = false;
+        let new = &mut self.entries[into].session;
+        new.transaction = old.transaction;
+        new.started_at = old.started_at;
+        new.ended_at = old.ended_at;
+        new.stop_reason = old.stop_reason;
+        if old.connector != 0 {
+            new.connector = old.connector;
+        }
+        self.merges.push((old.id, new.id));
+        self.entries[into].fold_again = true;
+        into
+    }
+
+    /// One connector charges one car: what else was open there is over, or will not come.
+    fn displace_others(&mut self, n: usize) {
+        let (charger, connector, device) = {
+            let s = &self.entries[n].session;
+            (s.charger, s.connector, s.device)
+        };
+        for (other, entry) in self.entries.iter_mut().enumerate() {
+            let s = &mut entry.session;
+            let same_place = (s.connector == connector && connector != 0) || (s.device == device && device.is_some());
+            if other == n || entry.gone || s.charger != charger || !s.status.is_live() || !same_place {
+                continue;
+            }
+            s.stop_reason.get_or_insert_with(|| "superseded".into());
+            if s.status == Status::Requested {
+                s.status = Status::Failed;
+                entry.changed = true;
+            }
+            self.displaced.push(other);
+        }
+    }
+}
+
+const NO_TARIFF: evm_domain::Tariff = evm_domain::Tariff {
+    energy_price: evm_domain::Money::ZERO,
+    waiting_price: evm_domain::Money::ZERO,
+    waiting_grace_s: 0,
+};
+
+impl Desk {
+    /// Writes what changed. `true`: there are new events in the outbox.
+    pub(super) async fn close(mut self, db: &mut Db, outcomes: &mut [Taken], now: Timestamp) -> Result<bool> {
+        let mut has_events = self.end_displaced(db, now).await?;
+        for (from, into) in &self.merges {
+            sessions::merge(db, *from, *into, now).await?;
+        }
+        for (session, device, tariff_id) in &self.attached {
+            sessions::attach(db, *session, *device, tariff_id).await?;
+        }
+        self.number(db, outcomes).await?;
+        self.insert_new(db, now).await?;
+        readings::insert(db, &self.points).await?;
+        for entry in self.entries.iter_mut().filter(|entry| entry.fold_again) {
+            let points = readings::of(db, entry.session.id).await?;
+            entry.session.meter = Meter::fold(points, entry.session.max_power_w);
+        }
+        let begun: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.begun && entry.start_key.is_some())
+            .map(|entry| Begun { session: entry.session.id, start_key: entry.start_key.clone() })
+            .collect();
+        sessions::mark_begun(db, &begun).await?;
+        for entry in self.entries.iter().filter(|entry| entry.correct) {
+            has_events |= settle::correct(db, &entry.session, now).await?;
+        }
+        let mut over: Vec<_> = self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.settle && entry.session.status.is_live() && !entry.gone)
+            .map(|entry| &mut entry.session)
+            .collect();
+        has_events |= over.iter().any(|session| session.customer.is_some());
+        settle::settle(db, &mut over, now).await?;
+        let changed: Vec<_> =
+            self.entries.iter().filter(|entry| entry.changed && !entry.gone).map(|entry| &entry.session).collect();
+        sessions::save(db, &changed, now).await?;
+        Ok(has_events)
+    }
+
+    /// Before the new holder of the device is written, for the device takes one live session only.
+    async fn end_displaced(&mut self, db: &mut Db, now: Timestamp) -> Result<bool> {
+        if self.displaced.is_empty() {
+            return Ok(false);
+        }
+        let displaced: HashSet<usize> = self.displaced.drain(..).collect();
+        let mut ended: Vec<_> = self
+            .entries
+            .iter_mut()
+            .enumerate()
+            .filter(|(n, _)| displaced.contains(n))
+            .map(|(_, entry)| {
+                entry.changed = false;
+                &mut entry.session
+            })
+            .collect();
+        let mut over: Vec<_> = ended.iter_mut().filter(|s| s.status.is_live()).map(|s| &mut **s).collect();
+        settle::settle(db, &mut over, now).await?;
+        let ended: Vec<&Session> = ended.iter().map(|s| &**s).collect();
+        sessions::save(db, &ended, now).await?;
+        Ok(true)
+    }
+
+    /// Gives transactions of 1.6 their numbers.
+    async fn number(&mut self, db: &mut Db, outcomes: &mut [Taken]) -> Result<()> {
+        let ids: Vec<_> = self.numbers.iter().map(|(_, n)| self.entries[*n].session.id).collect();
+        let numbers = sessions::take_numbers(db, &ids).await?;
+        for ((outcome, n), number) in self.numbers.iter().zip(numbers) {
+            self.entries[*n].session.transaction = Some(number.to_string());
+            outcomes[*outcome].outcome.transaction = Some(number);
+        }
+        Ok(())
+    }
+
+    async fn insert_new(&mut self, db: &mut Db, now: Timestamp) -> Result<()> {
+        let new: Vec<_> = self
+            .entries
+            .iter()
+            .filter_map(|entry| {
+                let tariff_id = entry.new.clone()?;
+                Some(NewSession { session: entry.session.clone(), tariff_id, start_key: entry.start_key.clone() })
+            })
+            .collect();
+        let inserted: HashSet<_> = sessions::insert(db, &new, now).await?.into_iter().collect();
+        if inserted.len() == new.len() {
+            return Ok(());
+        }
+        // Another node began a charge for the same customer or device at this very moment: try the batch again,
+        // now that the other's is there to be seen.
+        Err(evm_store::StoreError::conflict())
+    }
+}
+
+/// What must be loaded for a batch.
+#[derive(Default)]
+struct Wanted {
+    chargers: Vec<ChargerId>,
+    transactions: Vec<String>,
+    start_keys: Vec<String>,
+    tags: Vec<String>,
+    start_tags: Vec<String>,
+    starters: Vec<ChargerId>,
+}
+
+impl Wanted {
+    fn of(told: &[&Told]) -> Self {
+        let mut wanted = Self::default();
+        for message in told {
+            match &message.decoded.event {
+                ChargerEvent::Transaction(update) => {
+                    wanted.chargers.push(message.charger);
+                    wanted.transactions.extend(update.transaction.clone());
+                    wanted.start_keys.extend(update.start_key.clone());
+                    wanted.tags.extend(update.id_tag.clone());
+                    if update.phase == Phase::Started || update.own_id {
+                        wanted.start_tags.extend(update.id_tag.clone());
+                        if update.phase == Phase::Started || update.id_tag.is_some() || update.connector.is_some() {
+                            wanted.starters.push(message.charger);
+                        }
+                    }
+                }
+                ChargerEvent::Status(report) if report.charging.is_some() => wanted.chargers.push(message.charger),
+                ChargerEvent::Authorize { id_tag } => {
+                    wanted.chargers.push(message.charger);
+                    wanted.tags.push(id_tag.clone());
+                }
+                ChargerEvent::Status(_) | ChargerEvent::Booted { .. } | ChargerEvent::Noted => {}
+            }
+        }
+        wanted
+    }
+}

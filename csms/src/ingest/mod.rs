@@ -1,0 +1,119 @@
+//! From what chargers tell to the store: what many sockets bring within a few milliseconds becomes one commit, and
+//! only then is it answered (group commit). Nothing is answered that is not stored.
+//!
+//! The queue is bounded. When the store is slow it fills, connections wait here instead of reading their sockets,
+//! and the stations slow down. With the store down everybody waiting is told so, and their sockets close.
+
+mod batch;
+mod charge;
+mod matching;
+mod writer;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+
+use evm_bus::Bus;
+use evm_domain::{ChargerId, Timestamp};
+use evm_store::Store;
+use evm_store::frames::NewFrame;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::Config;
+use crate::ocpp::{Decoded, Version};
+
+/// Work that waits for one writer.
+const QUEUE: usize = 1024;
+
+/// A CALL on its way into the store.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) charger: ChargerId,
+    pub(crate) epoch: i64,
+    pub(crate) version: Version,
+    pub(crate) received: Timestamp,
+    pub(crate) message_id: String,
+    pub(crate) action: String,
+    pub(crate) payload: String,
+    pub(crate) decoded: Decoded,
+}
+
+/// What a writer does.
+enum Work {
+    /// Stores a CALL; the answer is the frame to send.
+    Tell(Box<Told>, oneshot::Sender<String>),
+    /// Notes a new connection; the answer is its epoch.
+    Connect(ChargerId, Version, oneshot::Sender<i64>),
+    /// Notes an ended connection.
+    Disconnect(ChargerId, i64),
+    /// Keeps a frame that changes nothing.
+    Note(Box<NewFrame>),
+}
+
+impl Work {
+    fn charger(&self) -> ChargerId {
+        match self {
+            Self::Tell(told, _) => told.charger,
+            Self::Connect(charger, ..) | Self::Disconnect(charger, _) => *charger,
+            Self::Note(frame) => frame.charger,
+        }
+    }
+}
+
+/// The way into the store, shared by all connections of a node.
+pub(crate) struct Ingest(Mutex<Vec<mpsc::Sender<Work>>>);
+
+/// Starts the writers. Each has its own chargers, so that a charger's messages keep their order.
+pub(crate) fn start(store: &Store, bus: &Bus, config: &Config, node: &str) -> (Ingest, Vec<JoinHandle<()>>) {
+    let (senders, tasks) = (0..store.writers())
+        .map(|_| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            let writer = writer::Writer::new(store.clone(), bus.clone(), node.to_owned(), config.heartbeat_s);
+            (sender, tokio::spawn(writer.run(receiver)))
+        })
+        .unzip();
+    (Ingest(Mutex::new(senders)), tasks)
+}
+
+impl Ingest {
+    fn writer_of(&self, charger: ChargerId) -> Option<mpsc::Sender<Work>> {
+        let mut hasher = DefaultHasher::new();
+        charger.hash(&mut hasher);
+        let senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = usize::try_from(hasher.finish() % (senders.len().max(1) as u64)).unwrap_or_default();
+        senders.get(n).cloned()
+    }
+
+    async fn push(&self, work: Work) -> Option<()> {
+        self.writer_of(work.charger())?.send(work).await.ok()
+    }
+
+    /// Stores a CALL. `None`: it is not stored, and must not be answered.
+    pub(crate) async fn tell(&self, told: Told) -> Option<String> {
+        let (sender, receiver) = oneshot::channel();
+        self.push(Work::Tell(Box::new(told), sender)).await?;
+        receiver.await.ok()
+    }
+
+    /// Notes a new connection and gives its epoch.
+    pub(crate) async fn connect(&self, charger: ChargerId, version: Version) -> Option<i64> {
+        let (sender, receiver) = oneshot::channel();
+        self.push(Work::Connect(charger, version, sender)).await?;
+        receiver.await.ok()
+    }
+
+    /// Notes an ended connection.
+    pub(crate) async fn disconnect(&self, charger: ChargerId, epoch: i64) {
+        let _ = self.push(Work::Disconnect(charger, epoch)).await;
+    }
+
+    /// Keeps a frame. Lost when the store is down: nobody was told that it is kept.
+    pub(crate) async fn note(&self, frame: NewFrame) {
+        let _ = self.push(Work::Note(Box::new(frame))).await;
+    }
+
+    /// No more work; the writers end when their queues are empty.
+    pub(crate) fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

@@ -1,0 +1,183 @@
+//! One writer: gathers work, commits it, answers. Tries again where the database stumbles, and sets aside what it
+//! alone cannot store.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use evm_bus::{Bus, subject};
+use evm_store::frames::NewFrame;
+use evm_store::{Store, StoreError};
+use tokio::sync::mpsc;
+
+use super::batch::{self, Done};
+use super::{Told, Work};
+use crate::ocpp::{self, Outcome, frame};
+
+/// Most work of one commit.
+const BATCH: usize = 256;
+/// A database that takes longer than this for a batch counts as down.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) struct Writer {
+    store: Store,
+    bus: Bus,
+    node: String,
+    heartbeat_s: u32,
+}
+
+impl Writer {
+    pub(super) fn new(store: Store, bus: Bus, node: String, heartbeat_s: u32) -> Self {
+        Self { store, bus, node, heartbeat_s }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<Work>) {
+        let mut waiting = VecDeque::new();
+        let mut fresh = Vec::with_capacity(BATCH);
+        loop {
+            // What came while the last batch was written is the next batch: no timer needed.
+            if waiting.is_empty() && queue.recv_many(&mut fresh, BATCH).await == 0 {
+                return;
+            }
+            waiting.extend(fresh.drain(..));
+            while waiting.len() < BATCH {
+                match queue.try_recv() {
+                    Ok(work) => waiting.push_back(work),
+                    Err(_) => break,
+                }
+            }
+            let now = take_batch(&mut waiting);
+            Box::pin(self.commit(now)).await;
+        }
+    }
+
+    async fn commit(&self, batch: Vec<Work>) {
+        let mut result = self.write(&batch).await;
+        if result.is_err() {
+            // Deadlocks and broken connections pass; what was committed unseen is found again by its keys.
+            result = self.write(&batch).await;
+        }
+        match result {
+            Ok(done) => self.answer(batch, done).await,
+            Err(error) if error.is_down() => {
+                tracing::warn!(%error, waiting = batch.len(), "the store is down; sockets close, stations keep what they have");
+            }
+            Err(error) => {
+                tracing::error!(%error, "a batch cannot be stored; storing its parts");
+                for work in batch {
+                    self.commit_alone(work).await;
+                }
+            }
+        }
+    }
+
+    async fn commit_alone(&self, work: Work) {
+        let batch = vec![work];
+        match self.write(&batch).await {
+            Ok(done) => self.answer(batch, done).await,
+            Err(error) if error.is_down() => {}
+            Err(error) => {
+                for work in batch {
+                    self.quarantine(work, &error).await;
+                }
+            }
+        }
+    }
+
+    /// A message that cannot be stored as what it is, is kept as it came and answered: refused, the station would
+    /// send it again until it throws it away.
+    async fn quarantine(&self, work: Work, error: &StoreError) {
+        let Work::Tell(told, asker) = work else { return };
+        tracing::error!(charger = %told.charger, action = %told.action, %error, "set aside for review");
+        let now = evm_store::now();
+        let answer = ocpp::answer(told.version, &told.action, Outcome::default(), now, self.heartbeat_s);
+        let text = frame::result(&told.message_id, &answer);
+        let kept = vec![Work::Note(Box::new(frame_of(&told, answer, Some(format!("not stored: {error}")))))];
+        if self.write(&kept).await.is_ok() {
+            let _ = asker.send(text);
+        }
+    }
+
+    async fn write(&self, batch: &[Work]) -> Result<Done, StoreError> {
+        let write = batch::write(&self.store, batch, &self.node, self.heartbeat_s);
+        match tokio::time::timeout(PATIENCE, write).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::timed_out()),
+        }
+    }
+
+    async fn answer(&self, batch: Vec<Work>, done: Done) {
+        for (work, reply) in batch.into_iter().zip(done.replies) {
+            match (work, reply) {
+                (Work::Tell(_, asker), batch::Reply::Text(text)) => drop(asker.send(text)),
+                (Work::Connect(_, _, asker), batch::Reply::Epoch(epoch)) => drop(asker.send(epoch)),
+                _ => {}
+            }
+        }
+        if done.has_events
+            && let Err(error) = self.bus.publish(subject::OUTBOX_HINT, None, b"").await
+        {
+            tracing::debug!(%error, "no hint to the relay; it looks by itself every second");
+        }
+    }
+}
+
+/// The next batch: one message of each charger, for a message may change what the next one means.
+fn take_batch(waiting: &mut VecDeque<Work>) -> Vec<Work> {
+    let mut batch = Vec::with_capacity(waiting.len().min(BATCH));
+    let mut busy = HashSet::new();
+    let mut later = VecDeque::new();
+    while let Some(work) = waiting.pop_front() {
+        let free = matches!(work, Work::Note(_)) || busy.insert(work.charger());
+        if free && batch.len() < BATCH {
+            batch.push(work);
+        } else {
+            later.push_back(work);
+        }
+    }
+    *waiting = later;
+    batch
+}
+
+/// A told message as it is kept.
+pub(super) fn frame_of(told: &Told, answer: String, problem: Option<String>) -> NewFrame {
+    NewFrame {
+        charger: told.charger,
+        epoch: told.epoch,
+        incoming: true,
+        message_id: told.message_id.clone(),
+        action: told.action.clone(),
+        payload: told.payload.clone(),
+        answer: Some(answer),
+        problem,
+        at: told.received,
+        answered_at: Some(evm_store::now()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evm_domain::{ChargerId, Id};
+
+    #[test]
+    fn a_batch_has_one_message_of_a_charger_and_keeps_the_order() {
+        let charger = |n| ChargerId(Id::from_parts(n, [0; 8]));
+        let mut waiting: VecDeque<_> =
+            [(1, 1), (1, 2), (2, 1), (1, 3)].map(|(n, epoch)| Work::Disconnect(charger(n), epoch)).into();
+        let mut rounds = Vec::new();
+        while !waiting.is_empty() {
+            let batch = take_batch(&mut waiting);
+            rounds.push(
+                batch
+                    .into_iter()
+                    .map(|work| match work {
+                        Work::Disconnect(charger, epoch) => (charger, epoch),
+                        _ => (charger(9), 0),
+                    })
+                    .collect::<Vec<_>>(),
+            );
+        }
+        assert_eq!(rounds, [vec![(charger(1), 1), (charger(2), 1)], vec![(charger(1), 2)], vec![(charger(1), 3)]]);
+    }
+}

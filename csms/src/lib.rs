@@ -1,0 +1,111 @@
+//! The central system: real chargers over websockets, OCPP 1.6J and 2.0.1. The only OCPP in the house.
+//!
+//! `listener` → `handshake` → `connection` (one task a socket) → `ocpp` (frames to events) → `ingest` (one commit
+//! for what many sockets bring) → answer. `live` sends the running figures and ends what fell silent.
+
+mod connection;
+mod handshake;
+mod ingest;
+mod listener;
+mod live;
+mod ocpp;
+mod registry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evm_bus::Bus;
+use evm_store::{Store, StoreError};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// The settings of the central system.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Key of the hashes of chargers' passwords.
+    pub server_secret: [u8; 32],
+    /// Told to chargers at boot, seconds; never 0.
+    pub heartbeat_s: u32,
+    /// How long a charger may take to answer a command.
+    pub call_timeout: Duration,
+    /// How long a customer's request holds a device before the charge has begun.
+    pub start_limit: Duration,
+    /// How long an offline charger may be silent before its charges are ended with the figures so far.
+    pub silence_limit: Duration,
+    /// How often the live event goes out.
+    pub live_interval: Duration,
+    /// How long frames are kept.
+    pub keep_frames: Duration,
+    /// Most bytes of one frame.
+    pub max_frame: usize,
+    /// Most sockets at a time.
+    pub max_connections: usize,
+}
+
+impl Config {
+    /// The defaults, with this key.
+    pub fn new(server_secret: [u8; 32]) -> Self {
+        Self {
+            server_secret,
+            heartbeat_s: 300,
+            call_timeout: Duration::from_secs(30),
+            start_limit: Duration::from_secs(180),
+            silence_limit: Duration::from_secs(15 * 60),
+            live_interval: Duration::from_secs(3),
+            keep_frames: Duration::from_secs(30 * 24 * 3600),
+            max_frame: 256 * 1024,
+            max_connections: 50_000,
+        }
+    }
+}
+
+/// What every part of a node shares.
+struct Node {
+    /// This node among all, new at every start.
+    id: String,
+    store: Store,
+    bus: Bus,
+    config: Config,
+    registry: registry::Registry,
+    ingest: ingest::Ingest,
+}
+
+/// Serves chargers until `shutdown`, then closes their sockets.
+///
+/// # Errors
+/// Where the store does not answer at the start.
+pub async fn run(
+    listener: TcpListener,
+    store: Store,
+    bus: Bus,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), StoreError> {
+    let id = evm_store::new_id().to_string();
+    let registry = registry::Registry::default();
+    let (ingest, writers) = ingest::start(&store, &bus, &config, &id);
+    let node = Arc::new(Node { id, store, bus, config, registry, ingest });
+    live::renew_node(&node).await?;
+    let work = live::start(&node, &shutdown);
+    listener::run(listener, node.clone(), shutdown).await;
+    // Sockets are closed by now; what they handed over is written before the program ends.
+    node.ingest.close();
+    for writer in writers {
+        let _ = writer.await;
+    }
+    work.await;
+    live::leave(&node).await;
+    Ok(())
+}
+
+/// Binds the port for chargers with a queue long enough for the return of all of them at once.
+///
+/// # Errors
+/// Where the address is taken or not ours.
+pub fn bind(address: std::net::SocketAddr) -> std::io::Result<TcpListener> {
+    let socket =
+        if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
+}

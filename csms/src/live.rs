@@ -1,0 +1,197 @@
+//! What runs beside the sockets: the live event, charges that fell silent, and the node's own sign of life.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evm_bus::subject;
+use evm_domain::{ChargerId, SessionId, Timestamp};
+use evm_store::outbox::charging_payload;
+use evm_store::{Result, chargers, frames, leases, outbox, sessions, settle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::Node;
+
+/// A node that does not renew for so long is dead, and its chargers are offline.
+const NODE_TTL_MS: i64 = 20_000;
+const NODE_RENEWS: Duration = Duration::from_secs(5);
+/// Work that one node does at a time passes to another after this.
+const LEADER_TTL_MS: i64 = 10_000;
+/// How long an end without a beginning waits for it.
+const LONE_END_MS: i64 = 60_000;
+/// Sessions a page.
+const PAGE: i64 = 1000;
+/// Published events are forgotten after a week.
+const KEEP_EVENTS_MS: i64 = 7 * 24 * 3_600_000;
+
+/// Starts the work of this node; the future ends when all of it has.
+pub(crate) fn start(node: &Arc<Node>, shutdown: &CancellationToken) -> impl Future<Output = ()> + use<> {
+    let tracker = TaskTracker::new();
+    let work = [Work::Renew, Work::Tick, Work::Sweep];
+    for kind in work {
+        let (node, shutdown) = (node.clone(), shutdown.clone());
+        tracker.spawn(async move { repeat(kind, &node, &shutdown).await });
+    }
+    let (listening, shutdown) = (node.clone(), shutdown.clone());
+    tracker.spawn(async move { close_replaced(&listening, &shutdown).await });
+    tracker.close();
+    async move { tracker.wait().await }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Renew,
+    Tick,
+    Sweep,
+}
+
+async fn repeat(work: Work, node: &Node, shutdown: &CancellationToken) {
+    let every = match work {
+        Work::Renew => NODE_RENEWS,
+        Work::Tick => node.config.live_interval,
+        Work::Sweep => Duration::from_secs(1),
+    };
+    let mut clock = tokio::time::interval(every);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = clock.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        let done = match work {
+            Work::Renew => renew_node(node).await,
+            Work::Tick => tick(node).await,
+            Work::Sweep => sweep(node).await,
+        };
+        if let Err(error) = done {
+            tracing::warn!(?work, %error, "will be tried again");
+        }
+    }
+}
+
+/// Says that this node lives, writes down who was heard, and lets go of sockets whose end could not be written.
+pub(crate) async fn renew_node(node: &Node) -> Result<()> {
+    let now = evm_store::now();
+    let mut db = node.store.begin().await?;
+    leases::take(&mut db, &format!("node:{}", node.id), &node.id, NODE_TTL_MS, now).await?;
+    let heard = node.registry.heard_since(now.plus_millis(-2 * NODE_TTL_MS));
+    chargers::seen(&mut db, &heard).await?;
+    let lost: Vec<(ChargerId, i64)> = chargers::held_by(&mut db, &node.id)
+        .await?
+        .into_iter()
+        .filter(|(charger, connected_at, _)| now.since(*connected_at) > NODE_TTL_MS && !node.registry.holds(*charger))
+        .map(|(charger, _, epoch)| (charger, epoch))
+        .collect();
+    chargers::disconnect(&mut db, &lost, now).await?;
+    db.commit().await
+}
+
+/// The node goes: what it still holds is offline at once.
+pub(crate) async fn leave(node: &Node) {
+    let goodbye = async {
+        let mut db = node.store.begin().await?;
+        leases::give_back(&mut db, &format!("node:{}", node.id), &node.id).await?;
+        leases::give_back(&mut db, "live", &node.id).await?;
+        leases::give_back(&mut db, "sweep", &node.id).await?;
+        chargers::disconnect_dead_nodes(&mut db, evm_store::now()).await?;
+        db.commit().await
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), goodbye).await {
+        tracing::warn!(%error, "could not say goodbye; other nodes will notice");
+    }
+}
+
+async fn leads(node: &Node, work: &str) -> Result<bool> {
+    let mut db = node.store.begin().await?;
+    let mine = leases::take(&mut db, work, &node.id, LEADER_TTL_MS, evm_store::now()).await?;
+    db.commit().await?;
+    Ok(mine)
+}
+
+/// Sends every running charge's figures to its customer.
+async fn tick(node: &Node) -> Result<()> {
+    if !leads(node, "live").await? {
+        return Ok(());
+    }
+    let mut after = String::new();
+    loop {
+        let mut db = node.store.read().await?;
+        let page = sessions::running(&mut db, &after, PAGE).await?;
+        drop(db);
+        let now = evm_store::now();
+        for live in &page {
+            let bill = live.session.bill_at(now, live.online);
+            let subject = subject::customer(&live.topic, "CHARGING");
+            if let Err(error) = node.bus.publish(&subject, None, charging_payload(&bill).as_bytes()).await {
+                tracing::debug!(%error, "a live event is lost; the next follows");
+            }
+        }
+        match page.last() {
+            Some(last) if page.len() == usize::try_from(PAGE).unwrap_or_default() => {
+                after = last.session.id.to_string()
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Ends what will not end by itself, and forgets what is too old.
+async fn sweep(node: &Node) -> Result<()> {
+    if !leads(node, "sweep").await? {
+        return Ok(());
+    }
+    let now = evm_store::now();
+    let ago = |duration: Duration| now.plus_millis(-i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
+    let mut db = node.store.begin().await?;
+    let gone = chargers::disconnect_dead_nodes(&mut db, now).await?;
+    for session in sessions::requested_before(&mut db, ago(node.config.start_limit)).await? {
+        sessions::fail(&mut db, session, "not_begun", now).await?;
+    }
+    let silent = ago(node.config.silence_limit);
+    let abandoned = sessions::abandoned(&mut db, silent, now.plus_millis(-LONE_END_MS)).await?;
+    frames::forget(&mut db, ago(node.config.keep_frames)).await?;
+    outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;
+    db.commit().await?;
+    if gone > 0 {
+        tracing::warn!(chargers = gone, "a node is gone, and with it the sockets it held");
+    }
+    for session in abandoned {
+        end_silent(node, session, now).await?;
+    }
+    Ok(())
+}
+
+async fn end_silent(node: &Node, session: SessionId, now: Timestamp) -> Result<()> {
+    let mut db = node.store.begin().await?;
+    let settled = settle::settle_by_id(&mut db, session, "silence", now).await?;
+    db.commit().await?;
+    if let Some(settled) = settled {
+        tracing::info!(%session, amount = %settled.bill.total(), "ended after silence, with the figures so far");
+        let _ = node.bus.publish(subject::OUTBOX_HINT, None, b"").await;
+    }
+    Ok(())
+}
+
+/// Closes sockets of chargers that came back on another node.
+async fn close_replaced(node: &Node, shutdown: &CancellationToken) {
+    loop {
+        let listen = async {
+            let Ok(mut news) = node.bus.subscribe("ctl.>").await else { return };
+            while let Some(message) = news.next().await {
+                let text = String::from_utf8_lossy(&message.payload).into_owned();
+                let Some((charger, epoch)) = text.split_once(' ') else { continue };
+                if let (Ok(charger), Ok(epoch)) = (charger.parse(), epoch.parse()) {
+                    node.registry.replaced_elsewhere(charger, epoch);
+                }
+            }
+        };
+        tokio::select! {
+            () = listen => {}
+            () = shutdown.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = shutdown.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! OCPP, and where it ends: frames in, [`ChargerEvent`]s out; answers and commands back. Nothing behind this
+//! folder knows a version.
+
+pub(crate) mod frame;
+mod lenient;
+mod samples;
+pub(crate) mod schema;
+mod v16;
+mod v201;
+
+use evm_bus::charger::ChargerRequest;
+use evm_domain::{ChargerEvent, Timestamp};
+use serde_json::Value;
+
+pub(crate) use lenient::format_time;
+
+/// The version that a connection speaks, fixed by its subprotocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// OCPP 1.6J.
+    V16,
+    /// OCPP 2.0.1.
+    V201,
+}
+
+impl Version {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::V16 => "1.6",
+            Self::V201 => "2.0.1",
+        }
+    }
+
+    pub(crate) fn subprotocol(self) -> &'static str {
+        match self {
+            Self::V16 => "ocpp1.6",
+            Self::V201 => "ocpp2.0.1",
+        }
+    }
+
+    /// In the order in which they are preferred.
+    pub(crate) const ALL: [Version; 2] = [Version::V201, Version::V16];
+}
+
+/// A CALL, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    /// What it tells.
+    pub(crate) event: ChargerEvent,
+    /// What was odd in it; kept with the raw frame for review.
+    pub(crate) problem: Option<String>,
+}
+
+/// What a CALL asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// A sign of life: answered from memory, not kept.
+    Heartbeat,
+    /// To be ingested, then answered.
+    Ingest(Decoded),
+    /// The version has no such message from a station: CALLERROR NotImplemented.
+    Unknown,
+}
+
+/// What the store made of an event, for the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Outcome {
+    /// The 1.6 transaction id given at a start.
+    pub(crate) transaction: Option<i32>,
+    /// Whether the tag may charge; `None` where the message named none.
+    pub(crate) tag: Option<TagStatus>,
+}
+
+/// Whether a tag may charge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TagStatus {
+    Accepted,
+    Invalid,
+    ConcurrentTx,
+}
+
+impl TagStatus {
+    /// The same words in both versions.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Invalid => "Invalid",
+            Self::ConcurrentTx => "ConcurrentTx",
+        }
+    }
+}
+
+/// Reads a CALL from the station as leniently as can be.
+pub(crate) fn decode(version: Version, action: &str, payload: &Value, received: Timestamp) -> Decision {
+    match version {
+        Version::V16 => v16::decode(action, payload, received),
+        Version::V201 => v201::decode(action, payload, received),
+    }
+}
+
+/// The CALLRESULT's payload for an ingested CALL.
+pub(crate) fn answer(version: Version, action: &str, outcome: Outcome, now: Timestamp, heartbeat_s: u32) -> String {
+    match version {
+        Version::V16 => v16::answer(action, outcome, now, heartbeat_s),
+        Version::V201 => v201::answer(action, outcome, now, heartbeat_s),
+    }
+}
+
+/// The answer to a Heartbeat.
+pub(crate) fn heartbeat_answer(now: Timestamp) -> String {
+    format!(r#"{{"currentTime":"{}"}}"#, format_time(now))
+}
+
+/// Action and payload of a command in the connection's version.
+pub(crate) fn command(version: Version, request: ChargerRequest) -> (String, Value) {
+    match version {
+        Version::V16 => v16::command(request),
+        Version::V201 => v201::command(request),
+    }
+}
+
+/// Asks for a sample every `seconds` while a customer watches.
+pub(crate) fn ask_for_samples(version: Version, seconds: u32) -> (String, Value) {
+    match version {
+        Version::V16 => v16::ask_for_samples(seconds),
+        Version::V201 => v201::ask_for_samples(seconds),
+    }
+}

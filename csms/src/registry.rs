@@ -1,0 +1,103 @@
+//! The sockets that this node holds: who to close when a newer one comes, and when each was last heard.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use evm_domain::{ChargerId, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+/// One connection, as others on this node see it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) epoch: i64,
+    /// Cancelled when a newer connection has taken its place.
+    pub(crate) replaced: CancellationToken,
+    /// Milliseconds since 1970.
+    last_seen: AtomicI64,
+}
+
+impl Held {
+    pub(crate) fn new(epoch: i64, now: Timestamp) -> Arc<Self> {
+        Arc::new(Self { epoch, replaced: CancellationToken::new(), last_seen: AtomicI64::new(now.0) })
+    }
+
+    pub(crate) fn heard(&self, now: Timestamp) {
+        self.last_seen.store(now.0, Ordering::Relaxed);
+    }
+}
+
+/// The sockets of this node.
+#[derive(Debug, Default)]
+pub(crate) struct Registry(Mutex<HashMap<ChargerId, Arc<Held>>>);
+
+impl Registry {
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<ChargerId, Arc<Held>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the charger's place; the newest epoch wins, whichever comes first.
+    pub(crate) fn hold(&self, charger: ChargerId, held: &Arc<Held>) {
+        let mut map = self.map();
+        match map.get(&charger) {
+            Some(other) if other.epoch > held.epoch => held.replaced.cancel(),
+            other => {
+                if let Some(other) = other {
+                    other.replaced.cancel();
+                }
+                map.insert(charger, held.clone());
+            }
+        }
+    }
+
+    /// Gives the place up, unless somebody newer has it.
+    pub(crate) fn release(&self, charger: ChargerId, epoch: i64) {
+        let mut map = self.map();
+        if map.get(&charger).is_some_and(|held| held.epoch == epoch) {
+            map.remove(&charger);
+        }
+    }
+
+    /// Another node holds the charger with this epoch now.
+    pub(crate) fn replaced_elsewhere(&self, charger: ChargerId, epoch: i64) {
+        if let Some(held) = self.map().get(&charger).filter(|held| held.epoch < epoch) {
+            held.replaced.cancel();
+        }
+    }
+
+    /// Who was heard since `since`, and when.
+    pub(crate) fn heard_since(&self, since: Timestamp) -> Vec<(ChargerId, Timestamp)> {
+        let all = self.map();
+        let seen = all.iter().map(|(charger, held)| (*charger, Timestamp(held.last_seen.load(Ordering::Relaxed))));
+        seen.filter(|(_, at)| *at >= since).collect()
+    }
+
+    /// Whether a socket of this charger is held.
+    pub(crate) fn holds(&self, charger: ChargerId) -> bool {
+        self.map().contains_key(&charger)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evm_domain::Id;
+
+    #[test]
+    fn the_newest_epoch_wins_in_either_order() {
+        let charger = ChargerId(Id::from_parts(1, [1; 8]));
+        let registry = Registry::default();
+        let (old, new) = (Held::new(1, Timestamp(5)), Held::new(2, Timestamp(6)));
+        registry.hold(charger, &old);
+        registry.hold(charger, &new);
+        assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
+        let late = Held::new(1, Timestamp(7));
+        registry.hold(charger, &late);
+        assert!(late.replaced.is_cancelled() && !new.replaced.is_cancelled());
+        registry.release(charger, 1);
+        assert!(registry.holds(charger), "the close of an old connection changes nothing");
+        assert_eq!(registry.heard_since(Timestamp(6)), [(charger, Timestamp(6))]);
+        registry.replaced_elsewhere(charger, 3);
+        assert!(new.replaced.is_cancelled());
+    }
+}
