@@ -172,7 +172,8 @@ async fn close(link: &mut Link, clean: bool) {
         && clean
     {
         let goodbye = async {
-            socket.close(None).await?;
+            // Through the box: depending on features, a boxed sink has a `close` of its own.
+            socket.as_mut().close(None).await?;
             while socket.next().await.is_some_and(|message| message.is_ok()) {}
             Ok::<(), Error>(())
         };
