@@ -297,7 +297,7 @@ impl Connection {
         // 2.0.1 answers even what has no id, as "-1"; 1.6 has no word for it.
         let id = bad.id.or_else(|| (self.version == Version::V201).then(|| "-1".to_owned()));
         let answer = id.as_deref().map(|id| frame::error(self.version, id, code, bad.what));
-        let kept: String = text.chars().take(4096).collect();
+        let kept: String = text.chars().filter(|c| *c != '\0').take(4096).collect();
         self.note(true, id.unwrap_or_default(), String::new(), kept, answer.clone(), Some(bad.what.to_owned())).await;
         match answer {
             Some(answer) => self.send(answer).await,

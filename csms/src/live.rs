@@ -15,6 +15,8 @@ use crate::Node;
 /// A node that does not renew for so long is dead, and its chargers are offline.
 const NODE_TTL_MS: i64 = 20_000;
 const NODE_RENEWS: Duration = Duration::from_secs(5);
+/// A little more than between two renewals, so that nothing heard is left out.
+const HEARD_MS: i64 = 7_000;
 /// Work that one node does at a time passes to another after this.
 const LEADER_TTL_MS: i64 = 10_000;
 /// How long an end without a beginning waits for it.
@@ -27,7 +29,7 @@ const KEEP_EVENTS_MS: i64 = 7 * 24 * 3_600_000;
 /// Starts the work of this node; the future ends when all of it has.
 pub(crate) fn start(node: &Arc<Node>, shutdown: &CancellationToken) -> impl Future<Output = ()> + use<> {
     let tracker = TaskTracker::new();
-    let work = [Work::Renew, Work::Tick, Work::Sweep];
+    let work = [Work::Renew, Work::Tick, Work::Sweep, Work::Forget];
     for kind in work {
         let (node, shutdown) = (node.clone(), shutdown.clone());
         tracker.spawn(async move { repeat(kind, &node, &shutdown).await });
@@ -43,6 +45,7 @@ enum Work {
     Renew,
     Tick,
     Sweep,
+    Forget,
 }
 
 async fn repeat(work: Work, node: &Node, shutdown: &CancellationToken) {
@@ -50,6 +53,7 @@ async fn repeat(work: Work, node: &Node, shutdown: &CancellationToken) {
         Work::Renew => NODE_RENEWS,
         Work::Tick => node.config.live_interval,
         Work::Sweep => Duration::from_secs(1),
+        Work::Forget => Duration::from_secs(60),
     };
     let mut clock = tokio::time::interval(every);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -62,6 +66,7 @@ async fn repeat(work: Work, node: &Node, shutdown: &CancellationToken) {
             Work::Renew => renew_node(node).await,
             Work::Tick => tick(node).await,
             Work::Sweep => sweep(node).await,
+            Work::Forget => forget(node).await,
         };
         if let Err(error) = done {
             tracing::warn!(?work, %error, "will be tried again");
@@ -74,7 +79,7 @@ pub(crate) async fn renew_node(node: &Node) -> Result<()> {
     let now = evm_store::now();
     let mut db = node.store.begin().await?;
     leases::take(&mut db, &format!("node:{}", node.id), &node.id, NODE_TTL_MS, now).await?;
-    let heard = node.registry.heard_since(now.plus_millis(-2 * NODE_TTL_MS));
+    let heard = node.registry.heard_since(now.plus_millis(-HEARD_MS));
     chargers::seen(&mut db, &heard).await?;
     let lost: Vec<(ChargerId, i64)> = chargers::held_by(&mut db, &node.id)
         .await?
@@ -135,22 +140,32 @@ async fn tick(node: &Node) -> Result<()> {
     }
 }
 
-/// Ends what will not end by itself, and forgets what is too old.
+fn before(now: Timestamp, duration: Duration) -> Timestamp {
+    now.plus_millis(-i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Forgets what is too old.
+async fn forget(node: &Node) -> Result<()> {
+    let now = evm_store::now();
+    let mut db = node.store.begin().await?;
+    frames::forget(&mut db, before(now, node.config.keep_frames)).await?;
+    outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;
+    db.commit().await
+}
+
+/// Ends what will not end by itself.
 async fn sweep(node: &Node) -> Result<()> {
     if !leads(node, "sweep").await? {
         return Ok(());
     }
     let now = evm_store::now();
-    let ago = |duration: Duration| now.plus_millis(-i64::try_from(duration.as_millis()).unwrap_or(i64::MAX));
     let mut db = node.store.begin().await?;
     let gone = chargers::disconnect_dead_nodes(&mut db, now).await?;
-    for session in sessions::requested_before(&mut db, ago(node.config.start_limit)).await? {
+    for session in sessions::requested_before(&mut db, before(now, node.config.start_limit)).await? {
         sessions::fail(&mut db, session, "not_begun", now).await?;
     }
-    let silent = ago(node.config.silence_limit);
+    let silent = before(now, node.config.silence_limit);
     let abandoned = sessions::abandoned(&mut db, silent, now.plus_millis(-LONE_END_MS)).await?;
-    frames::forget(&mut db, ago(node.config.keep_frames)).await?;
-    outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;
     db.commit().await?;
     if gone > 0 {
         tracing::warn!(chargers = gone, "a node is gone, and with it the sockets it held");

@@ -18,7 +18,9 @@ struct System {
 
 async fn system() -> System {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&format!("sqlite://{}", folder.path().join("evm.db").display())).await.unwrap();
+    let url =
+        std::env::var("SMOKE_URL").unwrap_or_else(|_| format!("sqlite://{}", folder.path().join("evm.db").display()));
+    let store = Store::open(&url).await.unwrap();
     store.migrate().await.unwrap();
     let listener = csms::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("ws://{}/ocpp", listener.local_addr().unwrap());
@@ -32,7 +34,9 @@ impl System {
     async fn register(&self, identity: &str, password: Option<&str>) {
         let hash = password.map(|p| chargers::password_hash(&[7; 32], p.as_bytes()));
         let mut db = self.store.begin().await.unwrap();
-        chargers::upsert(&mut db, identity, hash.as_deref(), i16::from(hash.is_some()), None, evm_store::now()).await.unwrap();
+        chargers::upsert(&mut db, identity, hash.as_deref(), i16::from(hash.is_some()), None, evm_store::now())
+            .await
+            .unwrap();
         db.commit().await.unwrap();
     }
 
@@ -55,7 +59,10 @@ async fn an_unknown_card_gets_no_energy(version: Version, name: &str) {
     charger.plug_in(1).await;
     charger.present_card(1, "STRANGER").await;
     charger.unplug(1).await;
-    charger.wait_until(SOON, |state| state.queued == 0 && state.connectors.iter().all(|c| !c.in_transaction)).await.unwrap();
+    charger
+        .wait_until(SOON, |state| state.queued == 0 && state.connectors.iter().all(|c| !c.in_transaction))
+        .await
+        .unwrap();
     let mut db = system.store.read().await.unwrap();
     let stored = chargers::by_identity(&mut db, name).await.unwrap().unwrap();
     assert!(stored.online && stored.vendor.is_some());

@@ -158,6 +158,9 @@ CREATE UNIQUE INDEX sessions_one_live_per_customer ON sessions (customer_id) WHE
 CREATE UNIQUE INDEX sessions_transaction_unique ON sessions (transaction_ref, charger_id);
 CREATE UNIQUE INDEX sessions_start_unique ON sessions (start_key, charger_id);
 CREATE UNIQUE INDEX sessions_remote_start_unique ON sessions (remote_start_id);
+-- What the live events, the sweeper and the writers look for again and again.
+CREATE INDEX sessions_running ON sessions (id) WHERE status = 'active';
+CREATE INDEX sessions_requested ON sessions (requested_at) WHERE status = 'requested';
 CREATE INDEX sessions_live ON sessions (charger_id) WHERE status IN ('requested', 'active');
 -- A charge that began after its request had run out is found by its tag.
 CREATE INDEX sessions_failed_by_tag ON sessions (id_tag) WHERE status = 'failed';

@@ -96,10 +96,10 @@ pub async fn newest(db: &mut Db, charger: ChargerId, before: Option<i64>, limit:
     }))
 }
 
-/// Forgets frames from before a moment, some at a time. The count of those forgotten comes back.
+/// Forgets frames from before a moment, the oldest some at a time: ids grow with time, and no index on time is kept. The count of those forgotten comes back.
 pub async fn forget(db: &mut Db, before: Timestamp) -> Result<u64> {
     Ok(on!(db, conn => {
-        sqlx::query("DELETE FROM frames WHERE id IN (SELECT id FROM frames WHERE at < $1 ORDER BY id LIMIT 2000)")
+        sqlx::query("DELETE FROM frames WHERE id IN (SELECT id FROM frames ORDER BY id LIMIT 5000) AND at < $1")
             .bind(before.0)
             .execute(conn)
             .await?

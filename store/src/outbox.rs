@@ -88,7 +88,7 @@ pub async fn published(db: &mut Db, ids: &[i64], now: Timestamp) -> Result<()> {
 /// Forgets events that were published before a moment.
 pub async fn forget(db: &mut Db, before: Timestamp) -> Result<u64> {
     Ok(on!(db, conn => {
-        sqlx::query("DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE published_at < $1 ORDER BY id LIMIT 2000)")
+        sqlx::query("DELETE FROM outbox WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT 5000) AND published_at < $1")
             .bind(before.0)
             .execute(conn)
             .await?

@@ -91,7 +91,9 @@ impl Desk {
         }
         let places = chargers::places(db, &wanted.starters).await?;
         let cards = chargers::card_owners(db, &wanted.tags).await?;
-        let owners: Vec<_> = cards.iter().map(|(_, owner)| *owner).collect();
+        let late = entries.iter().filter(|entry| entry.session.status == Status::Failed);
+        let owners: Vec<_> =
+            cards.iter().map(|(_, owner)| *owner).chain(late.filter_map(|entry| entry.session.customer)).collect();
         let charging = sessions::customers_with_live(db, &owners).await?.into_iter().collect();
         Ok(Desk {
             entries,
@@ -181,6 +183,11 @@ impl Desk {
         let points = points_of(update);
         let was = self.entries[n].session.status;
         let had_ended = self.entries[n].session.ended_at.is_some();
+        if was == Status::Failed && self.entries[n].session.customer.is_some_and(|owner| !self.charging.insert(owner)) {
+            // The customer gave this one up and charges elsewhere by now.
+            self.entries[n].session.customer = None;
+            self.entries[n].session.review = Some("concurrent_tx".into());
+        }
         if matches!(was, Status::Requested | Status::Failed) {
             self.entries[n].session.status = Status::Requested;
             self.entries[n].begun = true;
@@ -250,6 +257,13 @@ impl Desk {
     fn begin(&mut self, charger: ChargerId, update: &TransactionUpdate) -> usize {
         let connector = update.connector.unwrap_or(0);
         let place = self.places.iter().find(|p| p.charger == charger && p.connector == connector).cloned();
+        for entry in &self.entries {
+            // Whose end was never told: it ends by this start, and keeps nobody from it.
+            let s = &entry.session;
+            if s.charger == charger && s.status.is_live() && s.connector == connector && connector != 0 {
+                s.customer.map(|owner| self.charging.remove(&owner));
+            }
+        }
         let (customer, review) = match (&update.id_tag, &place) {
             (Some(tag), Some(_)) => self.owner_of(tag),
             (_, None) => (None, Some("no_device")),

@@ -5,8 +5,9 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use evm_bus::{Bus, subject};
+use evm_domain::{ChargerEvent, Phase, SessionId};
 use evm_store::frames::NewFrame;
-use evm_store::{Store, StoreError};
+use evm_store::{Store, StoreError, sessions};
 use tokio::sync::mpsc;
 
 use super::batch::{self, Done};
@@ -90,12 +91,28 @@ impl Writer {
         let Work::Tell(told, asker) = work else { return };
         tracing::error!(charger = %told.charger, action = %told.action, %error, "set aside for review");
         let now = evm_store::now();
-        let answer = ocpp::answer(told.version, &told.action, Outcome::default(), now, self.heartbeat_s);
+        // Transaction 0 would come back as an unknown one for ever: even this start gets a number.
+        let mut outcome = Outcome::default();
+        if let ChargerEvent::Transaction(update) = &told.decoded.event
+            && update.phase == Phase::Started
+            && !update.own_id
+        {
+            let Ok(number) = self.take_number().await else { return };
+            outcome.transaction = Some(number);
+        }
+        let answer = ocpp::answer(told.version, &told.action, outcome, now, self.heartbeat_s);
         let text = frame::result(&told.message_id, &answer);
         let kept = vec![Work::Note(Box::new(frame_of(&told, answer, Some(format!("not stored: {error}")))))];
         if self.write(&kept).await.is_ok() {
             let _ = asker.send(text);
         }
+    }
+
+    async fn take_number(&self) -> Result<i32, StoreError> {
+        let mut db = self.store.begin().await?;
+        let numbers = sessions::take_numbers(&mut db, &[SessionId(evm_store::new_id())]).await?;
+        db.commit().await?;
+        Ok(numbers[0])
     }
 
     async fn write(&self, batch: &[Work]) -> Result<Done, StoreError> {

@@ -44,15 +44,18 @@ pub(crate) fn parse(text: &str) -> Result<Frame<'_>, BadFrame> {
     if parts.len() > 8 {
         return Err(bad("the frame has too many parts"));
     }
-    let id = parts.get(1).and_then(|raw| text_of(raw)).filter(|id| !id.is_empty() && id.len() <= LONGEST_ID_READ);
+    let id = parts
+        .get(1)
+        .and_then(|raw| text_of(raw))
+        .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID_READ && !id.chars().any(char::is_control));
     let kind = parts.first().map(|raw| raw.get().trim_matches('"'));
     let Some(id) = id else { return Err(bad("the frame has no message id")) };
     let lacks = |what| BadFrame { id: Some(id.clone()), unknown_type: false, what };
     match kind {
         Some("2") => {
             let action = parts.get(2).and_then(|raw| text_of(raw)).ok_or_else(|| lacks("the CALL has no action"))?;
-            if action.len() > 64 {
-                return Err(lacks("the action is too long"));
+            if action.len() > 64 || action.chars().any(char::is_control) {
+                return Err(lacks("the action is no name"));
             }
             // 1.6 stations leave an empty payload out.
             let payload = parts.get(3).copied().unwrap_or(RawValue::NULL);
