@@ -88,7 +88,12 @@ pub(crate) async fn renew_node(node: &Node) -> Result<()> {
         .map(|(charger, _, epoch)| (charger, epoch))
         .collect();
     chargers::disconnect(&mut db, &lost, now).await?;
-    db.commit().await
+    let gone = chargers::disconnect_dead_nodes(&mut db, now).await?;
+    db.commit().await?;
+    if gone > 0 {
+        tracing::warn!(chargers = gone, "a node is gone, and with it the sockets it held");
+    }
+    Ok(())
 }
 
 /// The node goes: what it still holds is offline at once.
@@ -160,16 +165,12 @@ async fn sweep(node: &Node) -> Result<()> {
     }
     let now = evm_store::now();
     let mut db = node.store.begin().await?;
-    let gone = chargers::disconnect_dead_nodes(&mut db, now).await?;
     for session in sessions::requested_before(&mut db, before(now, node.config.start_limit)).await? {
         sessions::fail(&mut db, session, "not_begun", now).await?;
     }
     let silent = before(now, node.config.silence_limit);
     let abandoned = sessions::abandoned(&mut db, silent, now.plus_millis(-LONE_END_MS)).await?;
     db.commit().await?;
-    if gone > 0 {
-        tracing::warn!(chargers = gone, "a node is gone, and with it the sockets it held");
-    }
     for session in abandoned {
         end_silent(node, session, now).await?;
     }

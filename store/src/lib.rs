@@ -3,13 +3,21 @@
 //! Every write asks: what if the process dies here, what if this comes twice, what if two do it at once. The
 //! answers are unique keys, CHECKs and conditional UPDATEs, not isolation levels.
 
+pub mod audit;
+pub mod cards;
 pub mod chargers;
+pub mod customers;
+pub mod devices;
 pub mod engine;
 mod error;
 pub mod frames;
+pub mod idempotency;
 pub mod leases;
 pub mod ledger;
+pub mod logins;
+pub mod operator;
 pub mod outbox;
+pub mod purchases;
 pub mod readings;
 pub mod sessions;
 pub mod settings;

@@ -497,7 +497,7 @@ pub async fn running(db: &mut Db, after: &str, limit: i64) -> Result<Vec<Live>> 
 /// Requested sessions older than `before`.
 pub async fn requested_before(db: &mut Db, before: Timestamp) -> Result<Vec<SessionId>> {
     ids(on!(db, conn => {
-        sqlx::query_as("SELECT id FROM sessions WHERE status = 'requested' AND requested_at < $1 ORDER BY id LIMIT 500")
+        sqlx::query_as("SELECT id FROM sessions WHERE status = 'requested' AND requested_at < $1 ORDER BY requested_at LIMIT 500")
             .bind(before.0)
             .fetch_all(conn)
             .await?

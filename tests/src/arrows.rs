@@ -15,6 +15,9 @@ const OURS: &[(&str, &[&str])] = &[
     ("evm-bench", &["evm-domain", "evm-store", "evm-bus", "csms"]),
 ];
 
+/// What the tests of a package may use beside that.
+const FOR_TESTS: &[(&str, &[&str])] = &[("csms", &["ocpp-sim"])];
+
 /// Crates that only some of ours may use. `evm` talks to NATS as the demo's phone does.
 const KEPT: &[(&str, &[&str])] = &[
     ("sqlx", &["evm-store"]),
@@ -72,14 +75,15 @@ fn member(name: &str, package: &Value, wrong: &mut Vec<String>) {
     for dependency in package["dependencies"].as_array().unwrap() {
         let used = dependency["name"].as_str().unwrap();
         let of_ours = OURS.iter().any(|(ours, _)| *ours == used);
-        if of_ours && !may_use.contains(&used) {
+        let for_tests = dependency["kind"] == "dev";
+        let in_tests = for_tests && FOR_TESTS.iter().any(|(user, may)| *user == name && may.contains(&used));
+        if of_ours && !may_use.contains(&used) && !in_tests {
             wrong.push(format!("{name} may not use {used}"));
         }
         let kept = KEPT.iter().find(|(root, _)| used == *root || used.starts_with(&format!("{root}-")));
         if kept.is_some_and(|(_, users)| !users.contains(&name)) {
             wrong.push(format!("{name} may not use {used}"));
         }
-        let for_tests = dependency["kind"] == "dev";
         if name == "evm-domain" && !of_ours && !for_tests && !DOMAIN.contains(&used) {
             wrong.push(format!("{name} may not use {used}"));
         }
@@ -142,6 +146,16 @@ mod tests {
             assert_eq!(wrong(json!([package(name, &[used])])), [format!("{name} may not use {used}")]);
         }
         assert!(wrong(json!([package("evm-domain", DOMAIN), package("evm-store", &["sqlx"])])).is_empty());
+    }
+
+    #[test]
+    fn the_simulator_serves_tests_only() {
+        let mut csms = package("csms", &["ocpp-sim"]);
+        assert_eq!(wrong(json!([csms])).len(), 1);
+        csms["dependencies"][0]["kind"] = "dev".into();
+        assert!(wrong(json!([csms])).is_empty());
+        csms["dependencies"][0]["name"] = "billing-api".into();
+        assert_eq!(wrong(json!([csms])).len(), 1);
     }
 
     #[test]

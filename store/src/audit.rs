@@ -1,0 +1,100 @@
+//! Whether the book, the balances, the purchases and the sessions agree. Each check is one statement, so that what
+//! is written meanwhile is seen whole or not at all.
+
+use crate::Result;
+use crate::engine::{Db, on};
+
+/// Findings of one check that are listed.
+const MOST_FINDINGS: i64 = 20;
+
+/// What the audit found.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// What disagrees, in words.
+    pub violations: Vec<String>,
+    /// Events that wait to be published.
+    pub outbox_pending: i64,
+    /// Sessions under way.
+    pub live_sessions: i64,
+    /// Sessions in all.
+    pub sessions: i64,
+    /// Ledger transactions in all.
+    pub ledger_transactions: i64,
+}
+
+/// A check and its statement: what it is about, and two figures that should be equal.
+const CHECKS: &[(&str, &str)] = &[
+    (
+        "ledger transaction does not sum to zero",
+        "SELECT transaction_id, CAST(SUM(amount) AS BIGINT), CAST(0 AS BIGINT) FROM ledger_entries \
+         GROUP BY transaction_id HAVING SUM(amount) <> 0 LIMIT $1",
+    ),
+    (
+        "ledger does not sum to zero",
+        "SELECT 'all', CAST(SUM(amount) AS BIGINT), CAST(0 AS BIGINT) FROM ledger_entries HAVING SUM(amount) <> 0 LIMIT $1",
+    ),
+    (
+        "ledger transaction has no entries",
+        "SELECT t.id, CAST(0 AS BIGINT), CAST(2 AS BIGINT) FROM ledger_transactions t WHERE NOT EXISTS \
+         (SELECT 1 FROM ledger_entries e WHERE e.transaction_id = t.id) LIMIT $1",
+    ),
+    (
+        "customer's balance is not the sum of the postings",
+        "SELECT c.id, c.balance, CAST(COALESCE(e.total, 0) AS BIGINT) FROM customers c LEFT JOIN (SELECT customer_id, SUM(amount) AS total \
+         FROM ledger_entries WHERE account = 'customer' GROUP BY customer_id) e ON e.customer_id = c.id \
+         WHERE c.balance <> COALESCE(e.total, 0) LIMIT $1",
+    ),
+    (
+        "customer's receivable is not what the purchases still ask",
+        "SELECT c.id, CAST(COALESCE(e.total, 0) AS BIGINT), CAST(-COALESCE(p.due, 0) AS BIGINT) FROM customers c \
+         LEFT JOIN (SELECT customer_id, SUM(amount) AS total FROM ledger_entries WHERE account = 'receivable' GROUP BY customer_id) e \
+         ON e.customer_id = c.id LEFT JOIN (SELECT customer_id, SUM(amount - paid) AS due FROM purchases GROUP BY customer_id) p \
+         ON p.customer_id = c.id WHERE COALESCE(e.total, 0) <> -COALESCE(p.due, 0) LIMIT $1",
+    ),
+    (
+        "revenue is not the sum of the purchases",
+        "SELECT 'all', CAST(e.total AS BIGINT), CAST(p.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
+         WHERE account IN ('revenue_energy', 'revenue_waiting')) e, (SELECT COALESCE(SUM(amount), 0) AS total FROM purchases) p \
+         WHERE e.total <> p.total LIMIT $1",
+    ),
+    (
+        "purchase's status does not fit what is paid",
+        "SELECT id, paid, amount FROM purchases WHERE (status = 'paid') <> (paid = amount) AND status <> 'refunded' LIMIT $1",
+    ),
+    (
+        "purchase's energy is not its ended session's",
+        "SELECT p.id, p.energy_wh, COALESCE(s.register_wh - s.baseline_wh, 0) FROM purchases p JOIN sessions s ON s.id = p.session_id \
+         WHERE s.ended_at IS NOT NULL AND p.energy_wh <> COALESCE(s.register_wh - s.baseline_wh, 0) LIMIT $1",
+    ),
+    (
+        "finished session of a customer has no purchase",
+        "SELECT s.id, CAST(0 AS BIGINT), CAST(1 AS BIGINT) FROM sessions s WHERE s.status = 'finished' AND s.customer_id IS NOT NULL \
+         AND s.device_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM purchases p WHERE p.session_id = s.id) LIMIT $1",
+    ),
+    (
+        "purchase of a session that is not finished",
+        "SELECT p.id, CAST(1 AS BIGINT), CAST(0 AS BIGINT) FROM purchases p JOIN sessions s ON s.id = p.session_id \
+         WHERE s.status <> 'finished' LIMIT $1",
+    ),
+];
+
+/// Audits the whole store.
+pub async fn run(db: &mut Db) -> Result<Report> {
+    let mut report = Report::default();
+    for (what, statement) in CHECKS {
+        let rows: Vec<(String, i64, i64)> = on!(&mut *db, conn => {
+            sqlx::query_as(*statement).bind(MOST_FINDINGS).fetch_all(conn).await?
+        });
+        report.violations.extend(rows.into_iter().map(|(whose, is, should)| format!("{what}: {whose}: {is}, {should}")));
+    }
+    (report.outbox_pending, report.live_sessions, report.sessions, report.ledger_transactions) = on!(db, conn => {
+        sqlx::query_as(
+            "SELECT (SELECT COUNT(*) FROM outbox WHERE published_at IS NULL), \
+             (SELECT COUNT(*) FROM sessions WHERE status IN ('requested', 'active')), \
+             (SELECT COUNT(*) FROM sessions), (SELECT COUNT(*) FROM ledger_transactions)",
+        )
+        .fetch_one(conn)
+        .await?
+    });
+    Ok(report)
+}

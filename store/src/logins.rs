@@ -1,0 +1,145 @@
+//! Phone codes and logins. Codes, tokens and event passwords are stored as hashes only.
+
+use evm_domain::{CustomerId, Timestamp};
+
+use crate::engine::{Db, on};
+use crate::{Result, id, new_id};
+
+/// Stores the newest code of a phone; an older one is dead with it. `false`: the last one is younger than
+/// `resend_ms`.
+pub async fn put_code(
+    db: &mut Db,
+    phone: &str,
+    code_hash: &str,
+    now: Timestamp,
+    lives_ms: i64,
+    resend_ms: i64,
+) -> Result<bool> {
+    let changed = on!(db, conn => {
+        sqlx::query(
+            "INSERT INTO phone_codes (phone, code_hash, tries, created_at, expires_at) VALUES ($1, $2, 0, $3, $4) \
+             ON CONFLICT (phone) DO UPDATE SET code_hash = excluded.code_hash, tries = 0, created_at = excluded.created_at, \
+             expires_at = excluded.expires_at WHERE phone_codes.created_at <= $5",
+        )
+        .bind(phone)
+        .bind(code_hash)
+        .bind(now.0)
+        .bind(now.plus_millis(lives_ms).0)
+        .bind(now.plus_millis(-resend_ms).0)
+        .execute(conn)
+        .await?
+        .rows_affected()
+    });
+    Ok(changed > 0)
+}
+
+/// Counts a try and uses the code up where it is the right one. `false`: wrong, old, or tried too often.
+pub async fn use_code(db: &mut Db, phone: &str, code_hash: &str, most_tries: i32, now: Timestamp) -> Result<bool> {
+    let counted: Option<(String,)> = on!(&mut *db, conn => {
+        sqlx::query_as(
+            "UPDATE phone_codes SET tries = tries + 1 WHERE phone = $1 AND tries < $2 AND expires_at > $3 RETURNING code_hash",
+        )
+        .bind(phone)
+        .bind(most_tries)
+        .bind(now.0)
+        .fetch_optional(conn)
+        .await?
+    });
+    if counted.is_none_or(|(stored,)| stored != code_hash) {
+        return Ok(false);
+    }
+    let used = on!(db, conn => {
+        sqlx::query("DELETE FROM phone_codes WHERE phone = $1 AND code_hash = $2")
+            .bind(phone)
+            .bind(code_hash)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    });
+    Ok(used > 0)
+}
+
+/// A login: its id is the customer's user name for events.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The id.
+    pub id: String,
+    /// Whose.
+    pub customer: CustomerId,
+}
+
+/// Logins of one customer at a time; one more ends the oldest.
+const MOST_LOGINS: i64 = 50;
+
+/// Stores a login. Expired ones of the customer, and the oldest beyond 50, are ended.
+pub async fn create(
+    db: &mut Db,
+    customer: CustomerId,
+    token_hash: &str,
+    events_hash: &str,
+    now: Timestamp,
+    lives_ms: i64,
+) -> Result<Login> {
+    let login = Login { id: new_id().to_string(), customer };
+    on!(&mut *db, conn => {
+        sqlx::query(
+            "DELETE FROM login_sessions WHERE customer_id = $1 AND (expires_at <= $2 OR id NOT IN \
+             (SELECT id FROM login_sessions WHERE customer_id = $1 ORDER BY created_at DESC, id DESC LIMIT $3))",
+        )
+        .bind(customer.to_string())
+        .bind(now.0)
+        .bind(MOST_LOGINS - 1)
+        .execute(conn)
+        .await?;
+    });
+    on!(db, conn => {
+        sqlx::query(
+            "INSERT INTO login_sessions (id, customer_id, token_hash, events_hash, created_at, expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(&login.id)
+        .bind(customer.to_string())
+        .bind(token_hash)
+        .bind(events_hash)
+        .bind(now.0)
+        .bind(now.plus_millis(lives_ms).0)
+        .execute(conn)
+        .await?;
+    });
+    Ok(login)
+}
+
+/// The login of a token, while it is good.
+pub async fn by_token(db: &mut Db, token_hash: &str, now: Timestamp) -> Result<Option<Login>> {
+    let row: Option<(String, String)> = on!(db, conn => {
+        sqlx::query_as(
+            "SELECT id, customer_id FROM login_sessions WHERE token_hash = $1 AND revoked_at IS NULL AND expires_at > $2",
+        )
+        .bind(token_hash)
+        .bind(now.0)
+        .fetch_optional(conn)
+        .await?
+    });
+    row.map(|(login, customer)| Ok(Login { id: login, customer: id(&customer)? })).transpose()
+}
+
+/// The hash of a login's event password and the customer's topic, while the login is good.
+pub async fn events_of(db: &mut Db, login: &str, now: Timestamp) -> Result<Option<(String, String)>> {
+    Ok(on!(db, conn => {
+        sqlx::query_as(
+            "SELECT l.events_hash, c.topic FROM login_sessions l JOIN customers c ON c.id = l.customer_id \
+             WHERE l.id = $1 AND l.revoked_at IS NULL AND l.expires_at > $2",
+        )
+        .bind(login)
+        .bind(now.0)
+        .fetch_optional(conn)
+        .await?
+    }))
+}
+
+/// Forgets codes that ran out before a moment.
+pub async fn forget_codes(db: &mut Db, before: Timestamp) -> Result<u64> {
+    Ok(on!(db, conn => {
+        sqlx::query("DELETE FROM phone_codes WHERE expires_at < $1").bind(before.0).execute(conn).await?.rows_affected()
+    }))
+}

@@ -1,0 +1,210 @@
+//! What charges cost and how they were paid. They are made in [`crate::settle`].
+
+use evm_domain::ledger::pay_from_balance;
+use evm_domain::{CustomerId, Money, PurchaseId, Timestamp};
+use sqlx::QueryBuilder;
+
+use crate::engine::{Db, on};
+use crate::ledger::Booking;
+use crate::outbox::Event;
+use crate::{Result, StoreError, ledger, new_id, outbox};
+
+/// A purchase with what the customer sees of its charge.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Purchase {
+    /// 24 hexadecimal digits.
+    pub id: String,
+    /// Whose.
+    pub customer_id: String,
+    /// Where.
+    pub device_id: String,
+    /// The device's number.
+    pub device_number: String,
+    /// 1e-7 degrees.
+    pub longitude: i64,
+    /// 1e-7 degrees.
+    pub latitude: i64,
+    /// When it began, ms since 1970.
+    pub started_at: i64,
+    /// When it ended, ms since 1970.
+    pub finished_at: i64,
+    /// Wh.
+    pub energy_wh: i64,
+    /// Seconds.
+    pub waiting_s: i64,
+    /// Möngö a kWh.
+    pub energy_price: i64,
+    /// Möngö a minute.
+    pub waiting_price: i64,
+    /// Möngö.
+    pub amount: i64,
+    /// Möngö.
+    pub paid: i64,
+    /// `unpaid`, `pending`, `paid` or `refunded`.
+    pub status: String,
+    /// How it was paid.
+    pub option: Option<String>,
+    /// 1 to 5.
+    pub feedback_score: Option<i16>,
+    /// The customer's words.
+    pub feedback_text: Option<String>,
+}
+
+const SELECT: &str = "SELECT p.id, p.customer_id, p.device_id, d.device_number, d.longitude, d.latitude, \
+    COALESCE(s.started_at, s.requested_at) AS started_at, COALESCE(s.ended_at, p.created_at) AS finished_at, p.energy_wh, \
+    p.waiting_s, t.energy_price, t.waiting_price, p.amount, p.paid, p.status, p.option, p.feedback_score, p.feedback_text \
+    FROM purchases p JOIN sessions s ON s.id = p.session_id JOIN devices d ON d.id = p.device_id \
+    JOIN tariff_versions t ON t.id = s.tariff_id WHERE ";
+
+/// A page of purchases, newest first, and how many there are in all. Of one customer, or of all.
+pub async fn page(db: &mut Db, customer: Option<CustomerId>, offset: i64, limit: i64) -> Result<(i64, Vec<Purchase>)> {
+    let owner = customer.map(|id| id.to_string());
+    let (total,): (i64,) = on!(&mut *db, conn => {
+        let mut sql = QueryBuilder::new("SELECT COUNT(*) FROM purchases p");
+        if let Some(owner) = &owner {
+            sql.push(" WHERE p.customer_id = ").push_bind(owner);
+        }
+        sql.build_query_as().fetch_one(conn).await?
+    });
+    let items = on!(db, conn => {
+        let mut sql = QueryBuilder::new(SELECT);
+        match &owner {
+            // The id was given out at the start, the purchase made at the end: they can differ in their order.
+            Some(owner) => sql.push("p.customer_id = ").push_bind(owner).push(" ORDER BY p.created_at DESC, p.id DESC"),
+            None => sql.push("TRUE ORDER BY p.id DESC"),
+        };
+        sql.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    Ok((total, items))
+}
+
+/// One purchase of a customer.
+pub async fn by_id(db: &mut Db, customer: CustomerId, purchase: PurchaseId) -> Result<Option<Purchase>> {
+    Ok(on!(db, conn => {
+        let mut sql = QueryBuilder::new(SELECT);
+        sql.push("p.id = ").push_bind(purchase.to_string());
+        sql.push(" AND p.customer_id = ").push_bind(customer.to_string());
+        sql.build_query_as().fetch_optional(conn).await?
+    }))
+}
+
+/// The oldest purchase that the customer still has to pay.
+pub async fn oldest_unpaid(db: &mut Db, customer: CustomerId) -> Result<Option<String>> {
+    let row: Option<(String,)> = on!(db, conn => {
+        sqlx::query_as("SELECT id FROM purchases WHERE customer_id = $1 AND status IN ('unpaid', 'pending') ORDER BY id LIMIT 1")
+            .bind(customer.to_string())
+            .fetch_optional(conn)
+            .await?
+    });
+    Ok(row.map(|(id,)| id))
+}
+
+/// Why a purchase was not paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpayable {
+    /// No such purchase of this customer.
+    NotFound,
+    /// Nothing is left to pay.
+    AlreadyPaid,
+    /// The balance is smaller than what is due.
+    InsufficientBalance {
+        /// The balance.
+        balance: Money,
+        /// What is due.
+        due: Money,
+    },
+}
+
+/// Pays what is due from the balance: purchase, payment, book, balance and event in the caller's one transaction.
+/// The new balance comes back.
+pub async fn pay_from_evm(
+    db: &mut Db,
+    customer: CustomerId,
+    purchase: PurchaseId,
+    now: Timestamp,
+) -> Result<std::result::Result<Money, Unpayable>> {
+    let lock = db.for_update();
+    let row: Option<(i64, i64)> = on!(&mut *db, conn => {
+        let mut sql = QueryBuilder::new("SELECT s.amount, s.paid FROM purchases s WHERE s.id = ");
+        sql.push_bind(purchase.to_string()).push(" AND s.customer_id = ").push_bind(customer.to_string()).push(lock);
+        sql.build_query_as().fetch_optional(conn).await?
+    });
+    let Some((amount, paid)) = row else { return Ok(Err(Unpayable::NotFound)) };
+    let due = Money(amount - paid);
+    if due <= Money::ZERO {
+        return Ok(Err(Unpayable::AlreadyPaid));
+    }
+    let lock = db.for_update();
+    let (balance,): (i64,) = on!(&mut *db, conn => {
+        let mut sql = QueryBuilder::new("SELECT s.balance FROM customers s WHERE s.id = ");
+        sql.push_bind(customer.to_string()).push(lock);
+        sql.build_query_as().fetch_one(conn).await?
+    });
+    let balance = Money(balance);
+    if balance < due {
+        return Ok(Err(Unpayable::InsufficientBalance { balance, due }));
+    }
+    let payment = new_id();
+    // A correction can give paid money back, so that one purchase is paid more than once.
+    let (earlier,): (i64,) = on!(&mut *db, conn => {
+        sqlx::query_as("SELECT COUNT(*) FROM payments WHERE purchase_id = $1")
+            .bind(purchase.to_string())
+            .fetch_one(conn)
+            .await?
+    });
+    let moved = on!(&mut *db, conn => {
+        sqlx::query(
+            "UPDATE purchases SET paid = amount, status = 'paid', option = 'EVM', paid_at = $2 WHERE id = $1 AND paid = $3",
+        )
+        .bind(purchase.to_string())
+        .bind(now.0)
+        .bind(paid)
+        .execute(conn)
+        .await?
+        .rows_affected()
+    });
+    if moved != 1 {
+        return Err(StoreError::conflict());
+    }
+    on!(&mut *db, conn => {
+        sqlx::query(
+            "INSERT INTO payments (id, purchase_id, customer_id, option, amount, status, created_at, ended_at) \
+             VALUES ($1, $2, $3, 'EVM', $4, 'success', $5, $5)",
+        )
+        .bind(payment.to_string())
+        .bind(purchase.to_string())
+        .bind(customer.to_string())
+        .bind(due.0)
+        .bind(now.0)
+        .execute(conn)
+        .await?;
+    });
+    let booking = Booking {
+        key: format!("pay:{purchase}:{earlier}"),
+        kind: "payment",
+        customer: Some(customer),
+        note: Some(purchase.to_string()),
+        postings: pay_from_balance(due),
+    };
+    ledger::post(db, booking, now).await?;
+    let payload = format!(r#"{{"status":"success","amount":{}}}"#, due.to_mnt());
+    let event = Event { customer, name: "PAYMENT", event_id: format!("payment-{payment}"), payload };
+    outbox::add(db, &[event], now).await?;
+    Ok(Ok(balance - due))
+}
+
+/// Keeps what the customer thinks of a charge. `false`: no such purchase of this customer.
+pub async fn set_feedback(db: &mut Db, customer: CustomerId, purchase: PurchaseId, score: i16, text: &str) -> Result<bool> {
+    let changed = on!(db, conn => {
+        sqlx::query("UPDATE purchases SET feedback_score = $3, feedback_text = $4 WHERE id = $1 AND customer_id = $2")
+            .bind(purchase.to_string())
+            .bind(customer.to_string())
+            .bind(score)
+            .bind(text)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    });
+    Ok(changed > 0)
+}
