@@ -1,0 +1,3 @@
+//! The ways to pay.
+
+pub mod qpay;
