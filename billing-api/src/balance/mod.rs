@@ -1,0 +1,4 @@
+//! Topping up the balance.
+
+pub(crate) mod replenish;
+pub(crate) mod replenishment;

@@ -1,0 +1,43 @@
+//! Commands to chargers, wherever their sockets are.
+
+use evm_bus::charger::{ChargerReply, ChargerRequest};
+use evm_bus::{AskError, subject};
+
+use crate::App;
+
+/// Why a command has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failed {
+    /// Nobody holds the charger's socket; the command was not carried out.
+    Offline,
+    /// It may or may not have been carried out.
+    NoAnswer,
+}
+
+/// Asks the charger at its newest connection.
+pub(crate) async fn ask(
+    app: &App,
+    identity: &str,
+    epoch: i64,
+    request: ChargerRequest,
+) -> Result<ChargerReply, Failed> {
+    let Ok(payload) = serde_json::to_vec(&request) else { return Err(Failed::Offline) };
+    let subject = subject::command(identity, epoch);
+    match app.bus.ask(&subject, payload, app.config.command_timeout).await {
+        Ok(answer) => match serde_json::from_slice(&answer) {
+            Ok(ChargerReply::NoAnswer) => Err(Failed::NoAnswer),
+            Ok(ChargerReply::Disconnected) => Err(Failed::Offline),
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                tracing::error!(%error, "a charger's reply on the bus cannot be read");
+                Err(Failed::NoAnswer)
+            }
+        },
+        Err(AskError::NoResponder) => Err(Failed::Offline),
+        Err(AskError::Timeout) => Err(Failed::NoAnswer),
+        Err(AskError::Down(error)) => {
+            tracing::warn!(error, "a command did not go out");
+            Err(Failed::NoAnswer)
+        }
+    }
+}

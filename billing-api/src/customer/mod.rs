@@ -1,0 +1,9 @@
+//! Login and profile.
+
+pub(crate) mod login;
+pub(crate) mod me;
+pub(crate) mod otp_check;
+pub(crate) mod otp_request;
+pub(crate) mod phone;
+pub(crate) mod update_info;
+pub(crate) mod update_notification_token;

@@ -1,0 +1,60 @@
+use axum::Json;
+use axum::extract::State;
+use evm_store::{customers, logins, now};
+use serde::Deserialize;
+use subtle::ConstantTimeEq;
+
+use super::login::{Login, describe};
+use super::phone;
+use crate::App;
+use crate::http::extract::Body;
+use crate::http::problem::{Answer, Code, Problem, refusals};
+use crate::secrets::{events_password, hash, new_token};
+
+/// Wrong tries that a code survives.
+const MOST_TRIES: i32 = 5;
+/// How long a login lasts.
+const LOGIN_MS: i64 = 90 * 24 * 3_600_000;
+
+/// A phone and the code it was sent.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+pub(crate) struct OtpCheck {
+    /// As in the request for the code.
+    #[schema(example = "+976 8666 1488")]
+    phone: String,
+    /// The code as it came.
+    #[schema(example = "0000")]
+    code: String,
+}
+
+refusals!(OtpCheckRefusals: InvalidRequest, WrongCode, TooManyRequests);
+
+/// Logs in with a code. An unknown phone becomes a new customer.
+#[utoipa::path(
+    post, path = "/user/otp-check", operation_id = "otpCheck", tag = "login", security(()),
+    request_body = OtpCheck, responses((status = 200, body = Login), OtpCheckRefusals)
+)]
+pub(crate) async fn otp_check(State(app): State<App>, Body(body): Body<OtpCheck>) -> Answer<Json<Login>> {
+    let phone = phone::parse(&body.phone, &app.config.phone_countries)?;
+    let code = body.code.trim();
+    if code.is_empty() || code.len() > 16 {
+        return Err(Problem::field("code", "has 1 to 16 characters"));
+    }
+    let secret = &app.config.server_secret;
+    let mut db = app.store.begin().await?;
+    let by_dev_code =
+        app.config.otp_dev_code.as_deref().is_some_and(|dev| bool::from(dev.as_bytes().ct_eq(code.as_bytes())));
+    let hashed = hash(secret, "otp", &format!("{phone}:{code}"));
+    if !by_dev_code && !logins::use_code(&mut db, &phone, &hashed, MOST_TRIES, now()).await? {
+        // The counted try must last.
+        db.commit().await?;
+        return Err(Code::WrongCode.into());
+    }
+    let customer = customers::of_phone(&mut db, &phone, now()).await?;
+    let token = new_token();
+    let events = hash(secret, "events", &events_password(secret, &token));
+    let login = logins::create(&mut db, customer.id, &hash(secret, "token", &token), &events, now(), LOGIN_MS).await?;
+    let described = describe(&app, &mut db, customer.id, &login.id, &token).await?;
+    db.commit().await?;
+    Ok(Json(described))
+}

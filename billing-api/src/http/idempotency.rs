@@ -1,0 +1,104 @@
+//! `Idempotency-Key`: the same request, sent again, gets the same answer and does nothing twice.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use evm_store::idempotency::{self, Known};
+use evm_store::{Db, now};
+
+use super::auth::Caller;
+use super::problem::{Answer, Code, Problem};
+use crate::App;
+use crate::secrets::hash;
+
+const HEADER: &str = "idempotency-key";
+/// Most bytes of a request or an answer that is remembered.
+const MOST: usize = 256 * 1024;
+
+/// The key that this request holds. A route whose money moves in one transaction keeps its answer in that same
+/// transaction, so that a crash after it changes nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    owner: String,
+    key: String,
+}
+
+impl Held {
+    /// Keeps the answer with what it tells of.
+    pub(crate) async fn seal(held: Option<&Held>, db: &mut Db, answer: &impl serde::Serialize) -> Answer<()> {
+        let Some(held) = held else { return Ok(()) };
+        let text = serde_json::to_string(answer).map_err(|_| Problem::from(Code::Internal))?;
+        idempotency::finish(db, &held.owner, &held.key, 200, &text).await?;
+        Ok(())
+    }
+}
+
+/// Stands around every POST of a customer.
+pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) -> Answer<Response> {
+    let (Some(key), &Method::POST) = (request.headers().get(HEADER), request.method()) else {
+        return Ok(next.run(request).await);
+    };
+    let key = key.to_str().unwrap_or_default().to_owned();
+    if !(1..=255).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Problem::field("Idempotency-Key", "has 1 to 255 visible ASCII characters"));
+    }
+    let caller = request.extensions().get::<Caller>().ok_or(Code::Unauthorized)?;
+    let held = Held { owner: caller.customer.to_string(), key };
+    // On a task of its own: a phone that hangs up must not leave the key without its answer.
+    tokio::spawn(async move { once(&app, held, request, next).await }).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request with a key broke");
+        Err(Code::Internal.into())
+    })
+}
+
+async fn once(app: &App, held: Held, request: Request, next: Next) -> Answer<Response> {
+    let (mut parts, body) = request.into_parts();
+    let bytes = to_bytes(body, MOST).await.map_err(|_| Code::BodyTooLarge)?;
+    let mut asked = format!("{} {}\n", parts.method, parts.uri.path()).into_bytes();
+    asked.extend_from_slice(&bytes);
+    let asked = hash(&app.config.server_secret, "request", &String::from_utf8_lossy(&asked));
+    let mut db = app.store.begin().await?;
+    let known = idempotency::begin(&mut db, &held.owner, &held.key, &asked, now()).await?;
+    db.commit().await?;
+    match known {
+        Known::New => {}
+        Known::InFlight => return Err(Problem::from(Code::IdempotencyInFlight).retry_after(1)),
+        Known::Other => return Err(Code::IdempotencyKeyReused.into()),
+        Known::Answer(status, text) => return Ok(respond(status, text)),
+    }
+    parts.extensions.insert(held.clone());
+    let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    keep(app, &held, response).await
+}
+
+/// Keeps the answer, unless another try may get a better one.
+async fn keep(app: &App, held: &Held, response: Response) -> Answer<Response> {
+    let (parts, body) = response.into_parts();
+    let bytes = to_bytes(body, MOST).await.map_err(|_| Code::Internal)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let mut db = app.store.begin().await?;
+    if parts.status.is_server_error() || parts.status == StatusCode::TOO_MANY_REQUESTS {
+        idempotency::give_up(&mut db, &held.owner, &held.key).await?;
+    } else {
+        idempotency::finish(&mut db, &held.owner, &held.key, parts.status.as_u16(), &text).await?;
+    }
+    db.commit().await?;
+    Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+fn respond(status: u16, text: String) -> Response {
+    let kind = match (status, text.is_empty()) {
+        (_, true) => None,
+        (..400, _) => Some("application/json"),
+        _ => Some("application/problem+json"),
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(kind) = kind {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+    response
+}

@@ -1,0 +1,128 @@
+use axum::Json;
+use axum::extract::{Path, State};
+use evm_store::chargers::{self, Charger, Connector};
+use evm_store::devices::{self, Device};
+use serde::Serialize;
+
+use crate::App;
+use crate::http::problem::{Answer, Code, refusals};
+use crate::http::time::Iso;
+use crate::http::units::{Location, Mnt};
+
+/// A charging station.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChargerView {
+    #[schema(example = "UB-0001")]
+    identity: String,
+    /// Whether its socket is open now.
+    online: bool,
+    /// OCPP version, once it connected: `1.6` or `2.0.1`.
+    version: Option<String>,
+    vendor: Option<String>,
+    model: Option<String>,
+    serial: Option<String>,
+    firmware: Option<String>,
+    /// OCPP security profile, 0 to 3.
+    security_profile: i16,
+    connected_at: Option<Iso>,
+    booted_at: Option<Iso>,
+    /// To some seconds.
+    last_seen_at: Option<Iso>,
+    connectors: Vec<ConnectorView>,
+}
+
+/// The newest state that the station told of a connector; 0 is the station as a whole.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ConnectorView {
+    connector: i32,
+    #[schema(example = "available")]
+    state: String,
+    error: Option<String>,
+    at: Iso,
+}
+
+/// A station with its devices.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ChargerDetail {
+    #[serde(flatten)]
+    charger: ChargerView,
+    devices: Vec<DeviceView>,
+}
+
+/// A device as the operator registered it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DeviceView {
+    #[serde(rename = "_id")]
+    id: String,
+    device_number: String,
+    /// 1.6 connectorId or 2.0.1 evse id.
+    connector: u32,
+    location: Location,
+    price: Mnt,
+    waiting_price: Mnt,
+    /// Seconds of waiting that cost nothing.
+    waiting_grace: i64,
+    /// W.
+    max_power: Option<i64>,
+    out_of_service: bool,
+}
+
+impl ChargerView {
+    pub(super) fn new(charger: Charger, connectors: Vec<Connector>) -> Self {
+        Self {
+            identity: charger.identity,
+            online: charger.online,
+            version: charger.version,
+            vendor: charger.vendor,
+            model: charger.model,
+            serial: charger.serial,
+            firmware: charger.firmware,
+            security_profile: charger.security_profile,
+            connected_at: charger.connected_at.map(|at| Iso(at.0)),
+            booted_at: charger.booted_at.map(|at| Iso(at.0)),
+            last_seen_at: charger.last_seen_at.map(|at| Iso(at.0)),
+            connectors: connectors
+                .into_iter()
+                .map(|c| ConnectorView { connector: c.connector, state: c.state, error: c.error, at: Iso(c.at) })
+                .collect(),
+        }
+    }
+}
+
+impl From<Device> for DeviceView {
+    fn from(device: Device) -> Self {
+        Self {
+            id: device.id.to_string(),
+            device_number: device.device_number,
+            connector: device.connector,
+            location: Location { longitude: device.longitude, latitude: device.latitude },
+            price: Mnt(device.price),
+            waiting_price: Mnt(device.waiting_price),
+            waiting_grace: device.waiting_grace_s,
+            max_power: device.max_power_w,
+            out_of_service: device.out_of_service,
+        }
+    }
+}
+
+refusals!(ChargerRefusals: NotFound);
+
+/// One charger with its devices.
+#[utoipa::path(
+    get, path = "/chargers/{identity}", operation_id = "charger", tag = "operator: chargers",
+    params(("identity" = String, Path, description = "The OCPP identity.", example = "UB-0001")),
+    responses((status = 200, body = ChargerDetail), ChargerRefusals)
+)]
+pub(crate) async fn charger(State(app): State<App>, Path(identity): Path<String>) -> Answer<Json<ChargerDetail>> {
+    let mut db = app.store.read().await?;
+    let charger = chargers::by_identity(&mut db, &identity).await?.ok_or(Code::NotFound)?;
+    let connectors = chargers::connectors_of(&mut db, charger.id).await?;
+    let devices = devices::of_charger(&mut db, charger.id).await?;
+    Ok(Json(ChargerDetail {
+        charger: ChargerView::new(charger, connectors),
+        devices: devices.into_iter().map(DeviceView::from).collect(),
+    }))
+}

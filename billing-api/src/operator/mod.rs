@@ -1,0 +1,14 @@
+//! What operators do: register chargers, command them, look into everything, take in cash.
+
+pub(crate) mod cards;
+pub(crate) mod charger;
+pub(crate) mod chargers;
+pub(crate) mod command;
+pub(crate) mod credit;
+pub(crate) mod customers;
+pub(crate) mod ledger;
+pub(crate) mod messages;
+pub(crate) mod purchases;
+pub(crate) mod reconciliation;
+pub(crate) mod register;
+pub(crate) mod sessions;
