@@ -1,4 +1,4 @@
-//! From a TCP connection to an accepted charger: the HTTP upgrade, read with bounds and answered before the 101.
+//! From a TCP connection to a known charger: the HTTP upgrade, read with bounds, and refused before the 101.
 //!
 //! OCPP-J 1.6 section 3, 2.0.1 part 4 section 3: identity in the path, Basic credentials, subprotocol.
 
@@ -20,11 +20,13 @@ const HEAD_LIMIT: usize = 8 * 1024;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// A charger that may speak.
-pub(crate) struct Accepted {
+pub(crate) struct Checked {
     pub(crate) charger: ChargerId,
     pub(crate) identity: String,
     /// `None`: nothing in common; the handshake is finished and then closed.
     pub(crate) version: Option<Version>,
+    /// The 101 to send.
+    pub(crate) welcome: String,
     /// Whether a boot of it was accepted before.
     pub(crate) booted: bool,
     /// What came behind the head already.
@@ -33,13 +35,14 @@ pub(crate) struct Accepted {
 
 /// A refused upgrade: HTTP status and reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
+pub(crate) enum Refusal {
     Malformed,
     NotFound,
     Unauthorized,
     NotAnUpgrade,
     TooLarge,
     StoreDown,
+    BusDown,
 }
 
 impl Refusal {
@@ -53,6 +56,7 @@ impl Refusal {
             }
             Self::TooLarge => ("431 Request Header Fields Too Large", "", "head_too_large"),
             Self::StoreDown => ("503 Service Unavailable", "Retry-After: 10\r\n", "store_down"),
+            Self::BusDown => ("503 Service Unavailable", "Retry-After: 10\r\n", "bus_down"),
         };
         let body = format!(r#"{{"code":"{code}"}}"#);
         let length = body.len();
@@ -72,8 +76,8 @@ struct Head {
     credentials: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Reads the upgrade, checks it and answers. `None`: refused, or gone.
-pub(crate) async fn accept(stream: &mut TcpStream, node: &Node) -> Option<Accepted> {
+/// Reads the upgrade and checks it. `None`: refused, or gone.
+pub(crate) async fn check(stream: &mut TcpStream, node: &Node) -> Option<Checked> {
     let (head, rest) = match tokio::time::timeout(HEAD_TIME, read_head(stream)).await {
         Ok(Ok(read)) => read,
         Ok(Err(Some(refusal))) => {
@@ -82,19 +86,18 @@ pub(crate) async fn accept(stream: &mut TcpStream, node: &Node) -> Option<Accept
         }
         Ok(Err(None)) | Err(_) => return None,
     };
-    match check(&head, node).await {
+    match look_up(&head, node).await {
         Ok((charger, version)) => {
             let protocol = version
                 .filter(|version| head.protocols.iter().any(|offer| offer == version.subprotocol()))
                 .map(|version| format!("Sec-WebSocket-Protocol: {}\r\n", version.subprotocol()))
                 .unwrap_or_default();
             let accept = derive_accept_key(head.key.as_bytes());
-            let response = format!(
+            let welcome = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"
             );
-            stream.write_all(response.as_bytes()).await.ok()?;
             let booted = charger.booted_at.is_some();
-            Some(Accepted { charger: charger.id, identity: charger.identity, version, booted, rest })
+            Some(Checked { charger: charger.id, identity: charger.identity, version, welcome, booted, rest })
         }
         Err(refusal) => {
             tracing::info!(identity = %head.identity, ?refusal, "charger refused");
@@ -104,7 +107,8 @@ pub(crate) async fn accept(stream: &mut TcpStream, node: &Node) -> Option<Accept
     }
 }
 
-async fn refuse(stream: &mut TcpStream, refusal: Refusal) {
+/// Answers with a refusal.
+pub(crate) async fn refuse(stream: &mut TcpStream, refusal: Refusal) {
     let write = async {
         stream.write_all(refusal.response().as_bytes()).await?;
         stream.shutdown().await
@@ -175,7 +179,7 @@ fn basic(value: &str) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
     Ok((plain[..colon].to_vec(), plain[colon + 1..].to_vec()))
 }
 
-async fn check(head: &Head, node: &Node) -> Result<(Charger, Option<Version>), Refusal> {
+async fn look_up(head: &Head, node: &Node) -> Result<(Charger, Option<Version>), Refusal> {
     let lookup = async { chargers::by_identity(&mut node.store.read().await?, &head.identity).await };
     let found = tokio::time::timeout(Duration::from_secs(5), lookup).await;
     let charger = match found {

@@ -2,28 +2,53 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use evm_domain::{ChargerId, Timestamp};
 use tokio_util::sync::CancellationToken;
+
+/// Why the central system ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// A newer connection has taken its place.
+    Replaced,
+    /// What the station says cannot be stored now.
+    StoreDown,
+    /// The program ends.
+    Shutdown,
+}
 
 /// One connection, as others on this node see it.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) epoch: i64,
-    /// Cancelled when a newer connection has taken its place.
-    pub(crate) replaced: CancellationToken,
+    /// Cancelled when the connection is to end.
+    pub(crate) ended: CancellationToken,
+    why: OnceLock<Why>,
     /// Milliseconds since 1970.
     last_seen: AtomicI64,
 }
 
 impl Held {
-    pub(crate) fn new(epoch: i64, now: Timestamp) -> Arc<Self> {
-        Arc::new(Self { epoch, replaced: CancellationToken::new(), last_seen: AtomicI64::new(now.0) })
+    /// A connection that also ends with the program.
+    pub(crate) fn new(epoch: i64, now: Timestamp, shutdown: &CancellationToken) -> Arc<Self> {
+        let (ended, why) = (shutdown.child_token(), OnceLock::new());
+        Arc::new(Self { epoch, ended, why, last_seen: AtomicI64::new(now.0) })
     }
 
     pub(crate) fn heard(&self, now: Timestamp) {
         self.last_seen.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Ends it; the first reason counts.
+    pub(crate) fn end(&self, why: Why) {
+        let _ = self.why.set(why);
+        self.ended.cancel();
+    }
+
+    /// Why it ends.
+    pub(crate) fn why(&self) -> Why {
+        self.why.get().copied().unwrap_or(Why::Shutdown)
     }
 }
 
@@ -40,10 +65,10 @@ impl Registry {
     pub(crate) fn hold(&self, charger: ChargerId, held: &Arc<Held>) {
         let mut map = self.map();
         match map.get(&charger) {
-            Some(other) if other.epoch > held.epoch => held.replaced.cancel(),
+            Some(other) if other.epoch > held.epoch => held.end(Why::Replaced),
             other => {
                 if let Some(other) = other {
-                    other.replaced.cancel();
+                    other.end(Why::Replaced);
                 }
                 map.insert(charger, held.clone());
             }
@@ -61,8 +86,13 @@ impl Registry {
     /// Another node holds the charger with this epoch now.
     pub(crate) fn replaced_elsewhere(&self, charger: ChargerId, epoch: i64) {
         if let Some(held) = self.map().get(&charger).filter(|held| held.epoch < epoch) {
-            held.replaced.cancel();
+            held.end(Why::Replaced);
         }
+    }
+
+    /// Ends all connections.
+    pub(crate) fn end_all(&self, why: Why) {
+        self.map().values().for_each(|held| held.end(why));
     }
 
     /// Who was heard since `since`, and when.
@@ -86,18 +116,29 @@ mod tests {
     #[test]
     fn the_newest_epoch_wins_in_either_order() {
         let charger = ChargerId(Id::from_parts(1, [1; 8]));
-        let registry = Registry::default();
-        let (old, new) = (Held::new(1, Timestamp(5)), Held::new(2, Timestamp(6)));
+        let (registry, shutdown) = (Registry::default(), CancellationToken::new());
+        let (old, new) = (Held::new(1, Timestamp(5), &shutdown), Held::new(2, Timestamp(6), &shutdown));
         registry.hold(charger, &old);
         registry.hold(charger, &new);
-        assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
-        let late = Held::new(1, Timestamp(7));
+        assert!(old.ended.is_cancelled() && !new.ended.is_cancelled());
+        let late = Held::new(1, Timestamp(7), &shutdown);
         registry.hold(charger, &late);
-        assert!(late.replaced.is_cancelled() && !new.replaced.is_cancelled());
+        assert!(late.ended.is_cancelled() && !new.ended.is_cancelled());
         registry.release(charger, 1);
         assert!(registry.holds(charger), "the close of an old connection changes nothing");
         assert_eq!(registry.heard_since(Timestamp(6)), [(charger, Timestamp(6))]);
         registry.replaced_elsewhere(charger, 3);
-        assert!(new.replaced.is_cancelled());
+        assert!(new.ended.is_cancelled());
+        registry.end_all(Why::StoreDown);
+        assert_eq!(new.why(), Why::Replaced, "the first reason counts");
+    }
+
+    #[test]
+    fn all_connections_end_with_the_program() {
+        let shutdown = CancellationToken::new();
+        let held = Held::new(1, Timestamp(5), &shutdown);
+        shutdown.cancel();
+        assert!(held.ended.is_cancelled());
+        assert_eq!(held.why(), Why::Shutdown);
     }
 }

@@ -106,6 +106,8 @@ pub struct TransactionUpdate {
     pub id_tag: Option<String>,
     /// The 2.0.1 remoteStartId, where told.
     pub remote_start_id: Option<i64>,
+    /// Its number among the transaction's messages (2.0.1), where told.
+    pub seq_no: Option<i64>,
     /// When, repaired.
     pub at: Timestamp,
     /// What makes a repeated start the same start: built from the raw values, so that a repaired time does not change it.

@@ -2,19 +2,18 @@
 
 use evm_domain::ChargerEvent;
 use evm_store::chargers::{self, Boot};
-use evm_store::frames;
-use evm_store::{Result, Store};
+use evm_store::{Result, Store, frames, settle};
 
 use super::charge::Desk;
 use super::writer::frame_of;
-use super::{Told, Work};
+use super::{Answer, Then, Told, Work};
 use crate::ocpp::{self, Outcome, TagStatus, frame};
 
 /// What is said to whom after the commit.
 pub(super) enum Reply {
     None,
     Epoch(i64),
-    Text(String),
+    Answer(Answer),
 }
 
 /// A committed batch.
@@ -36,7 +35,7 @@ pub(super) async fn write(store: &Store, batch: &[Work], node: &str, heartbeat_s
     for message in &told {
         outcomes.push(desk.take(message));
     }
-    let has_events = desk.close(&mut db, &mut outcomes, now).await?;
+    let mut has_events = desk.close(&mut db, &mut outcomes, now).await?;
 
     let mut outcomes = outcomes.into_iter();
     let mut replies = Vec::with_capacity(batch.len());
@@ -49,10 +48,14 @@ pub(super) async fn write(store: &Store, batch: &[Work], node: &str, heartbeat_s
                 let text = frame::result(&told.message_id, &answer);
                 let problem = taken.problem.or_else(|| told.decoded.problem.clone());
                 kept.push(frame_of(told, answer, problem));
-                Reply::Text(text)
+                Reply::Answer(Answer { text, then: taken.then })
             }
             Work::Note(frame) => {
                 kept.push((**frame).clone());
+                Reply::None
+            }
+            Work::Settle(_, session) => {
+                has_events |= settle::settle_by_id(&mut db, *session, "messages_missing", now).await?.is_some();
                 Reply::None
             }
             Work::Connect(..) | Work::Disconnect(..) => Reply::None,
@@ -125,11 +128,13 @@ pub(super) struct Taken {
     pub(super) outcome: Outcome,
     /// Why it was set aside for review.
     pub(super) problem: Option<String>,
+    /// What is to be asked of the station then.
+    pub(super) then: Option<Then>,
 }
 
 impl Taken {
     pub(super) fn tag(status: TagStatus) -> Self {
-        Self { outcome: Outcome { tag: Some(status), ..Outcome::default() }, problem: None }
+        Self { outcome: Outcome { tag: Some(status), ..Outcome::default() }, ..Self::default() }
     }
 
     pub(super) fn aside(problem: &str) -> Self {

@@ -2,7 +2,7 @@
 //! only then is it answered (group commit). Nothing is answered that is not stored.
 //!
 //! The queue is bounded. When the store is slow it fills, connections wait here instead of reading their sockets,
-//! and the stations slow down. With the store down everybody waiting is told so, and their sockets close.
+//! and the stations slow down. With the store down all sockets close.
 
 mod batch;
 mod charge;
@@ -10,10 +10,10 @@ mod matching;
 mod writer;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use evm_bus::Bus;
-use evm_domain::{ChargerId, Timestamp};
+use evm_domain::{ChargerId, SessionId, Timestamp};
 use evm_store::Store;
 use evm_store::frames::NewFrame;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::Config;
 use crate::ocpp::{Decoded, Version};
+use crate::registry::Registry;
 
 /// Work that waits for one writer.
 const QUEUE: usize = 1024;
@@ -38,23 +39,48 @@ pub(crate) struct Told {
     pub(crate) decoded: Decoded,
 }
 
+/// What comes of a stored CALL.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The frame to send.
+    pub(crate) text: String,
+    /// What is to be asked of the station then.
+    pub(crate) then: Option<Then>,
+}
+
+/// What is to be asked of a station because of what it told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// This transaction is nobody's: it should end, also where the station charges on after Invalid.
+    Stop(String),
+    /// This transaction has ended and some of its messages are missing (2.0.1): will they come?
+    AskForRest {
+        /// Its session.
+        session: SessionId,
+        /// Its id.
+        transaction: String,
+    },
+}
+
 /// What a writer does.
 enum Work {
-    /// Stores a CALL; the answer is the frame to send.
-    Tell(Box<Told>, oneshot::Sender<String>),
+    /// Stores a CALL.
+    Tell(Box<Told>, oneshot::Sender<Answer>),
     /// Notes a new connection; the answer is its epoch.
     Connect(ChargerId, Version, oneshot::Sender<i64>),
     /// Notes an ended connection.
     Disconnect(ChargerId, i64),
     /// Keeps a frame that changes nothing.
     Note(Box<NewFrame>),
+    /// Makes the bill of an ended transaction without the messages that are missing.
+    Settle(ChargerId, SessionId),
 }
 
 impl Work {
     fn charger(&self) -> ChargerId {
         match self {
             Self::Tell(told, _) => told.charger,
-            Self::Connect(charger, ..) | Self::Disconnect(charger, _) => *charger,
+            Self::Connect(charger, ..) | Self::Disconnect(charger, _) | Self::Settle(charger, _) => *charger,
             Self::Note(frame) => frame.charger,
         }
     }
@@ -64,11 +90,23 @@ impl Work {
 pub(crate) struct Ingest(Mutex<Vec<mpsc::Sender<Work>>>);
 
 /// Starts the writers. Each has its own chargers, so that a charger's messages keep their order.
-pub(crate) fn start(store: &Store, bus: &Bus, config: &Config, node: &str) -> (Ingest, Vec<JoinHandle<()>>) {
+pub(crate) fn start(
+    store: &Store,
+    bus: &Bus,
+    config: &Config,
+    node: &str,
+    registry: &Arc<Registry>,
+) -> (Ingest, Vec<JoinHandle<()>>) {
     let (senders, tasks) = (0..store.writers())
         .map(|_| {
             let (sender, receiver) = mpsc::channel(QUEUE);
-            let writer = writer::Writer::new(store.clone(), bus.clone(), node.to_owned(), config.heartbeat_s);
+            let writer = writer::Writer {
+                store: store.clone(),
+                bus: bus.clone(),
+                node: node.to_owned(),
+                heartbeat_s: config.heartbeat_s,
+                registry: registry.clone(),
+            };
             (sender, tokio::spawn(writer.run(receiver)))
         })
         .unzip();
@@ -89,7 +127,7 @@ impl Ingest {
     }
 
     /// Stores a CALL. `None`: it is not stored, and must not be answered.
-    pub(crate) async fn tell(&self, told: Told) -> Option<String> {
+    pub(crate) async fn tell(&self, told: Told) -> Option<Answer> {
         let (sender, receiver) = oneshot::channel();
         self.push(Work::Tell(Box::new(told), sender)).await?;
         receiver.await.ok()
@@ -110,6 +148,12 @@ impl Ingest {
     /// Keeps a frame. Lost when the store is down: nobody was told that it is kept.
     pub(crate) async fn note(&self, frame: NewFrame) {
         let _ = self.push(Work::Note(Box::new(frame))).await;
+    }
+
+    /// Makes the bill of an ended transaction without the messages that are missing. Lost when the store is down: then the
+    /// sweep makes it.
+    pub(crate) async fn settle(&self, charger: ChargerId, session: SessionId) {
+        let _ = self.push(Work::Settle(charger, session)).await;
     }
 
     /// No more work; the writers end when their queues are empty.

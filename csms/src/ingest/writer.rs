@@ -2,6 +2,7 @@
 //! alone cannot store.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use evm_bus::{Bus, subject};
@@ -9,28 +10,28 @@ use evm_domain::{ChargerEvent, Phase, SessionId};
 use evm_store::frames::NewFrame;
 use evm_store::{Store, StoreError, sessions};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::batch::{self, Done};
-use super::{Told, Work};
+use super::{Answer, Told, Work};
 use crate::ocpp::{self, Outcome, frame};
+use crate::registry::{Registry, Why};
 
 /// Most work of one commit.
 const BATCH: usize = 256;
-/// A database that takes longer than this for a batch counts as down.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A database that takes longer than this for a batch, both tries together, counts as down. Stations wait for answers
+/// 30 s and more; one that waits in vain counts that as a try, and after a few it throws the message away.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) struct Writer {
-    store: Store,
-    bus: Bus,
-    node: String,
-    heartbeat_s: u32,
+    pub(super) store: Store,
+    pub(super) bus: Bus,
+    pub(super) node: String,
+    pub(super) heartbeat_s: u32,
+    pub(super) registry: Arc<Registry>,
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, bus: Bus, node: String, heartbeat_s: u32) -> Self {
-        Self { store, bus, node, heartbeat_s }
-    }
-
     /// Works until the queue is closed and empty.
     pub(super) async fn run(self, mut queue: mpsc::Receiver<Work>) {
         let mut waiting = VecDeque::new();
@@ -48,41 +49,52 @@ impl Writer {
                 }
             }
             let now = take_batch(&mut waiting);
-            Box::pin(self.commit(now)).await;
+            if let Err(error) = Box::pin(self.commit(now)).await {
+                tracing::warn!(%error, "the store is down; sockets close, stations keep what they have");
+                // An idle station, too: it must not begin to wait for answers that take so long.
+                self.registry.end_all(Why::StoreDown);
+                waiting.clear();
+                while queue.try_recv().is_ok() {}
+            }
         }
     }
 
-    async fn commit(&self, batch: Vec<Work>) {
-        let mut result = self.write(&batch).await;
+    /// Stores and answers.
+    ///
+    /// # Errors
+    /// Where the store is down; what was not stored is not answered.
+    async fn commit(&self, batch: Vec<Work>) -> Result<(), StoreError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut result = self.write(&batch, deadline).await;
         if result.is_err() {
             // Deadlocks and broken connections pass; what was committed unseen is found again by its keys.
-            result = self.write(&batch).await;
+            result = self.write(&batch, deadline).await;
         }
         match result {
             Ok(done) => self.answer(batch, done).await,
-            Err(error) if error.is_down() => {
-                tracing::warn!(%error, waiting = batch.len(), "the store is down; sockets close, stations keep what they have");
-            }
+            Err(error) if error.is_down() => return Err(error),
             Err(error) => {
                 tracing::error!(%error, "a batch cannot be stored; storing its parts");
                 for work in batch {
-                    self.commit_alone(work).await;
+                    self.commit_alone(work).await?;
                 }
             }
         }
+        Ok(())
     }
 
-    async fn commit_alone(&self, work: Work) {
+    async fn commit_alone(&self, work: Work) -> Result<(), StoreError> {
         let batch = vec![work];
-        match self.write(&batch).await {
+        match self.write(&batch, Instant::now() + PATIENCE).await {
             Ok(done) => self.answer(batch, done).await,
-            Err(error) if error.is_down() => {}
+            Err(error) if error.is_down() => return Err(error),
             Err(error) => {
                 for work in batch {
                     self.quarantine(work, &error).await;
                 }
             }
         }
+        Ok(())
     }
 
     /// A message that cannot be stored as what it is, is kept as it came and answered: refused, the station would
@@ -103,8 +115,8 @@ impl Writer {
         let answer = ocpp::answer(told.version, &told.action, outcome, now, self.heartbeat_s);
         let text = frame::result(&told.message_id, &answer);
         let kept = vec![Work::Note(Box::new(frame_of(&told, answer, Some(format!("not stored: {error}")))))];
-        if self.write(&kept).await.is_ok() {
-            let _ = asker.send(text);
+        if self.write(&kept, Instant::now() + PATIENCE).await.is_ok() {
+            let _ = asker.send(Answer { text, then: None });
         }
     }
 
@@ -115,9 +127,9 @@ impl Writer {
         Ok(numbers[0])
     }
 
-    async fn write(&self, batch: &[Work]) -> Result<Done, StoreError> {
+    async fn write(&self, batch: &[Work], deadline: Instant) -> Result<Done, StoreError> {
         let write = batch::write(&self.store, batch, &self.node, self.heartbeat_s);
-        match tokio::time::timeout(PATIENCE, write).await {
+        match tokio::time::timeout_at(deadline, write).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::timed_out()),
         }
@@ -126,7 +138,7 @@ impl Writer {
     async fn answer(&self, batch: Vec<Work>, done: Done) {
         for (work, reply) in batch.into_iter().zip(done.replies) {
             match (work, reply) {
-                (Work::Tell(_, asker), batch::Reply::Text(text)) => drop(asker.send(text)),
+                (Work::Tell(_, asker), batch::Reply::Answer(answer)) => drop(asker.send(answer)),
                 (Work::Connect(_, _, asker), batch::Reply::Epoch(epoch)) => drop(asker.send(epoch)),
                 _ => {}
             }

@@ -119,6 +119,11 @@ pub(crate) fn command(version: Version, request: ChargerRequest) -> (String, Val
     }
 }
 
+/// Asks whether messages of this transaction wait at the station. 1.6 has no such question, and no numbers to miss one by.
+pub(crate) fn ask_for_status(transaction: &str) -> (String, Value) {
+    v201::ask_for_status(transaction)
+}
+
 /// Asks for a sample every `seconds` while a customer watches.
 pub(crate) fn ask_for_samples(version: Version, seconds: u32) -> (String, Value) {
     match version {

@@ -21,15 +21,16 @@ enum Measure {
 
 /// The points of `meterValue` lists: 1.6 `MeterValue`, 2.0.1 `MeterValueType`.
 pub(super) fn points(meter_values: &[Value], received: Timestamp) -> Vec<Point> {
-    let mut points = Vec::new();
+    // Some stations tell one moment's phases in a meter value each.
+    let mut moments: BTreeMap<Timestamp, Vec<&Value>> = BTreeMap::new();
     for meter_value in meter_values.iter().take(MOST) {
         let at = time(meter_value, "timestamp", received);
-        points.extend(points_at(at, list(meter_value, "sampledValue")));
+        moments.entry(at).or_default().extend(list(meter_value, "sampledValue"));
     }
-    points
+    moments.into_iter().flat_map(|(at, samples)| points_at(at, &samples)).collect()
 }
 
-fn points_at(at: Timestamp, samples: &[Value]) -> Vec<Point> {
+fn points_at(at: Timestamp, samples: &[&Value]) -> Vec<Point> {
     // A total counts before phases; without one, L1 to L3 add up.
     let mut totals: BTreeMap<(PointKind, Measure), Decimal> = BTreeMap::new();
     let mut phases: BTreeMap<(PointKind, Measure), BTreeMap<String, Decimal>> = BTreeMap::new();
@@ -140,6 +141,13 @@ mod tests {
             { "value": "9", "phase": "N" }]);
         assert_eq!(of(phases), [(PointKind::Register, 6)]);
         assert_eq!(of(json!([{ "value": "1", "phase": "L1" }, { "value": "5" }])), [(PointKind::Register, 5)]);
+    }
+
+    #[test]
+    fn phases_of_one_moment_add_up_across_meter_values() {
+        let one = |phase: &str| json!({ "timestamp": "2026-09-21T14:13:20Z", "sampledValue": [{ "value": "2", "phase": phase }] });
+        let all = points(&[one("L1"), one("L2"), one("L3")], RECEIVED);
+        assert_eq!(all.iter().map(|p| (p.kind, p.value)).collect::<Vec<_>>(), [(PointKind::Register, 6)]);
     }
 
     #[test]

@@ -78,6 +78,7 @@ fn update(phase: Phase, at: Timestamp) -> TransactionUpdate {
         connector: None,
         id_tag: None,
         remote_start_id: None,
+        seq_no: None,
         at,
         start_key: None,
         points: Vec::new(),

@@ -114,6 +114,7 @@ fn transaction_event(payload: &Value, received: Timestamp) -> (ChargerEvent, Opt
         connector: field(payload, "evse").and_then(|evse| connector(evse, "id")).filter(|n| *n > 0),
         id_tag: id_token(payload),
         remote_start_id: integer(info, "remoteStartId"),
+        seq_no: integer(payload, "seqNo").filter(|number| *number >= 0),
         at,
         start_key: None,
         points,
@@ -167,6 +168,10 @@ pub(super) fn ask_for_samples(seconds: u32) -> (String, Value) {
         "attributeValue": seconds.to_string(),
     }] });
     ("SetVariables".into(), payload)
+}
+
+pub(super) fn ask_for_status(transaction: &str) -> (String, Value) {
+    ("GetTransactionStatus".into(), json!({ "transactionId": transaction }))
 }
 
 #[cfg(test)]

@@ -3,15 +3,19 @@
 //! A CALL is read, stored and answered before the next is read, which keeps the station's order and slows it down
 //! when the store is slow. One CALL of ours is under way at a time; crossing CALLs are fine.
 
+mod calls;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evm_bus::charger::{ChargerReply, ChargerRequest};
-use evm_bus::{Command, Commands, subject};
+use evm_bus::charger::ChargerReply;
+use evm_bus::{Commands, subject};
 use evm_domain::{ChargerEvent, ChargerId, Phase};
 use evm_store::frames::NewFrame;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -20,12 +24,13 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSoc
 use tokio_tungstenite::tungstenite::{Error as WsError, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
-use crate::ingest::Told;
+use self::calls::Outstanding;
+use crate::Node;
+use crate::handshake::{self, Refusal};
+use crate::ingest::{Then, Told};
 use crate::ocpp::frame::{self, BadFrame, ErrorCode, Frame};
-use crate::ocpp::schema::{self, Misfit};
 use crate::ocpp::{self, Decision, Version};
-use crate::registry::Held;
-use crate::{Node, handshake};
+use crate::registry::{Held, Why};
 
 /// How long a station may take to read what it is sent.
 const SEND_TIME: Duration = Duration::from_secs(30);
@@ -35,57 +40,70 @@ const CLOSE_TIME: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(60);
 /// Silence that ends a connection, in heartbeat intervals. Some stations never send a pong, so any frame counts.
 const SILENT_HEARTBEATS: u32 = 3;
-/// A customer watches: samples should come at least this often.
-const SAMPLE_SECONDS: u32 = 5;
 /// A running charge without a sample for so long is asked for more, once a connection.
 const SAMPLE_PATIENCE: Duration = Duration::from_secs(8);
-/// How long a station may take to answer that. It must not hold up a customer's stop.
-const SAMPLE_ANSWER: Duration = Duration::from_secs(5);
+
+/// Questions of ours that wait for the station; it makes no sense to pile them up.
+const MOST_FOLLOW_UPS: usize = 8;
 
 type Socket = WebSocketStream<TcpStream>;
 
 /// Serves one socket from its first byte to its last.
 pub(crate) async fn run(mut stream: TcpStream, node: &Arc<Node>, shutdown: &CancellationToken) {
     let _ = stream.set_nodelay(true);
-    let Some(accepted) = Box::pin(handshake::accept(&mut stream, node)).await else { return };
+    let Some(checked) = Box::pin(handshake::check(&mut stream, node)).await else { return };
+    let (charger, identity) = (checked.charger, checked.identity);
+    let Some(version) = checked.version else {
+        tracing::info!(%identity, "no common subprotocol");
+        if stream.write_all(checked.welcome.as_bytes()).await.is_ok() {
+            let mut socket = websocket(stream, checked.rest, node).await;
+            close(&mut socket, CloseCode::Protocol, "no common subprotocol").await;
+        }
+        return;
+    };
+    // Noted before it is welcomed: with the store down it is refused, and keeps what it has to say.
+    let Some(epoch) = node.ingest.connect(charger, version).await else {
+        tracing::info!(%identity, "charger refused: the store does not answer");
+        return handshake::refuse(&mut stream, Refusal::StoreDown).await;
+    };
+    let held = Held::new(epoch, evm_store::now(), shutdown);
+    node.registry.hold(charger, &held);
+    match Box::pin(announce(node, &identity, charger, epoch)).await {
+        None => handshake::refuse(&mut stream, Refusal::BusDown).await,
+        Some(commands) => {
+            if stream.write_all(checked.welcome.as_bytes()).await.is_ok() {
+                tracing::debug!(%identity, epoch, version = version.as_str(), "charger connected");
+                let socket = websocket(stream, checked.rest, node).await;
+                let connection = Connection {
+                    node: node.clone(),
+                    socket,
+                    charger,
+                    epoch,
+                    version,
+                    held,
+                    booted: checked.booted,
+                    heard_at: Instant::now(),
+                    outstanding: None,
+                    follow_ups: VecDeque::new(),
+                    samples: Samples::Quiet,
+                };
+                let farewell = connection.serve(commands).await;
+                tracing::debug!(%identity, epoch, farewell, "charger gone");
+            }
+        }
+    }
+    node.registry.release(charger, epoch);
+    node.ingest.disconnect(charger, epoch).await;
+}
+
+async fn websocket(stream: TcpStream, rest: Vec<u8>, node: &Node) -> Socket {
     let config = WebSocketConfig::default()
         .read_buffer_size(2048)
         .write_buffer_size(0)
         .max_write_buffer_size(1024 * 1024)
         .max_message_size(Some(node.config.max_frame))
         .max_frame_size(Some(node.config.max_frame));
-    let mut socket = WebSocketStream::from_partially_read(stream, accepted.rest, Role::Server, Some(config)).await;
-    let identity = accepted.identity;
-    let Some(version) = accepted.version else {
-        tracing::info!(%identity, "no common subprotocol");
-        return close(&mut socket, CloseCode::Protocol, "no common subprotocol").await;
-    };
-    let charger = accepted.charger;
-    let Some(epoch) = node.ingest.connect(charger, version).await else {
-        return close(&mut socket, CloseCode::Again, "try again").await;
-    };
-    let held = Held::new(epoch, evm_store::now());
-    node.registry.hold(charger, &held);
-    let served = Box::pin(announce(node, &identity, charger, epoch)).await;
-    if let Some(commands) = served {
-        tracing::debug!(%identity, epoch, version = version.as_str(), "charger connected");
-        let connection = Connection {
-            node: node.clone(),
-            socket,
-            charger,
-            epoch,
-            version,
-            held: held.clone(),
-            booted: accepted.booted,
-            heard_at: Instant::now(),
-            outstanding: None,
-            samples: Samples::Quiet,
-        };
-        let farewell = connection.serve(commands, shutdown).await;
-        tracing::debug!(%identity, epoch, farewell, "charger gone");
-    }
-    node.registry.release(charger, epoch);
-    node.ingest.disconnect(charger, epoch).await;
+    WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await
 }
 
 /// Makes the socket reachable for commands and tells other nodes that older ones are over.
@@ -99,7 +117,7 @@ async fn announce(node: &Node, identity: &str, charger: ChargerId, epoch: i64) -
             Some(commands)
         }
         Err(error) => {
-            tracing::warn!(%error, identity, "charger closed: the bus is down");
+            tracing::warn!(%error, identity, "charger refused: the bus is down");
             None
         }
     }
@@ -114,25 +132,6 @@ async fn close(socket: &mut Socket, code: CloseCode, reason: &'static str) {
         Ok::<_, WsError>(())
     })
     .await;
-}
-
-/// A CALL of ours that waits for its answer.
-struct Outstanding {
-    id: String,
-    action: String,
-    payload: String,
-    sent_at: evm_domain::Timestamp,
-    deadline: Instant,
-    asker: Option<(Command, Kind)>,
-}
-
-/// How the answer is told to the asker.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Accepted or not.
-    Status,
-    /// As the charger gave it.
-    Raw,
 }
 
 /// Whether the station must be asked for samples.
@@ -152,27 +151,44 @@ struct Connection {
     booted: bool,
     heard_at: Instant,
     outstanding: Option<Outstanding>,
+    /// What is to be asked of the station because of what it told.
+    follow_ups: VecDeque<Then>,
     samples: Samples,
 }
 
 /// Why a connection ends: close code and reason.
 type End = (CloseCode, &'static str);
 
+/// What a station is told at an end of ours.
+fn farewell(why: Why) -> End {
+    match why {
+        Why::Replaced => (CloseCode::Policy, "a newer connection took its place"),
+        Why::StoreDown => (CloseCode::Again, "try again"),
+        Why::Shutdown => (CloseCode::Restart, "the central system restarts"),
+    }
+}
+
 impl Connection {
-    async fn serve(mut self, mut commands: Commands, shutdown: &CancellationToken) -> &'static str {
-        let replaced = self.held.clone();
+    async fn serve(mut self, mut commands: Commands) -> &'static str {
+        let held = self.held.clone();
+        let mut ended = std::pin::pin!(held.ended.cancelled());
         let mut timer = Box::pin(tokio::time::sleep_until(self.next_deadline()));
         let (code, reason) = loop {
             let done = tokio::select! {
-                // What the station says goes first; tokio's budget lets the others in when it never pauses.
+                // The station last: one that never pauses must not keep the others out.
                 biased;
-                message = self.socket.next() => self.on_message(message).await,
+                () = &mut ended => Err(farewell(held.why())),
                 Some(command) = commands.next(), if self.outstanding.is_none() => self.on_command(command).await,
                 () = &mut timer => self.on_time().await,
-                () = replaced.replaced.cancelled() => Err((CloseCode::Policy, "a newer connection took its place")),
-                () = shutdown.cancelled() => Err((CloseCode::Restart, "the central system restarts")),
+                message = self.socket.next() => self.on_message(message).await,
             };
             if let Err(end) = done {
+                break end;
+            }
+            if self.outstanding.is_none()
+                && let Some(then) = self.follow_ups.pop_front()
+                && let Err(end) = self.follow_up(then).await
+            {
                 break end;
             }
             let deadline = self.next_deadline();
@@ -181,6 +197,10 @@ impl Connection {
             }
         };
         self.give_up(ChargerReply::Disconnected).await;
+        // Those still in the queue were not sent.
+        while let Some(Some(command)) = commands.next().now_or_never() {
+            calls::respond(command, &ChargerReply::Disconnected).await;
+        }
         close(&mut self.socket, code, reason).await;
         reason
     }
@@ -260,10 +280,13 @@ impl Connection {
         };
         // No answer, no error: the station keeps what it said and says it again to whoever answers next.
         let Some(answer) = self.node.ingest.tell(told).await else {
-            return Err((CloseCode::Again, "try again"));
+            return Err(farewell(Why::StoreDown));
         };
         self.booted |= boots;
-        self.send(answer).await
+        if let Some(then) = answer.then.filter(|_| self.booted && self.follow_ups.len() < MOST_FOLLOW_UPS) {
+            self.follow_ups.push_back(then);
+        }
+        self.send(answer.text).await
     }
 
     fn watch_samples(&mut self, event: &ChargerEvent) {
@@ -305,71 +328,6 @@ impl Connection {
         }
     }
 
-    async fn on_command(&mut self, command: Command) -> Result<(), End> {
-        let Ok(request) = serde_json::from_slice::<ChargerRequest>(&command.payload) else {
-            tracing::error!("a command on the bus cannot be read");
-            return Ok(());
-        };
-        if !self.booted {
-            respond(command, &ChargerReply::Disconnected).await;
-            return Ok(());
-        }
-        let kind = if matches!(request, ChargerRequest::Raw { .. }) { Kind::Raw } else { Kind::Status };
-        let (action, payload) = ocpp::command(self.version, request);
-        if let Err(misfit) = schema::check(self.version, &action, &payload) {
-            let reply = match misfit {
-                Misfit::UnknownAction => ChargerReply::UnknownAction,
-                Misfit::Payload { field, message } => ChargerReply::Invalid { field, message },
-            };
-            respond(command, &reply).await;
-            return Ok(());
-        }
-        let timeout = self.node.config.call_timeout;
-        self.call(action, &payload, timeout, Some((command, kind))).await
-    }
-
-    async fn call(
-        &mut self,
-        action: String,
-        payload: &Value,
-        timeout: Duration,
-        asker: Option<(Command, Kind)>,
-    ) -> Result<(), End> {
-        let id = evm_store::new_id().to_string();
-        let text = frame::call(&id, &action, payload);
-        self.outstanding = Some(Outstanding {
-            id,
-            action,
-            payload: payload.to_string(),
-            sent_at: evm_store::now(),
-            deadline: Instant::now() + timeout,
-            asker,
-        });
-        self.send(text).await
-    }
-
-    async fn on_answer(&mut self, id: &str, answer: Result<Value, (String, String, Value)>) {
-        let Some(done) = self.outstanding.take_if(|outstanding| outstanding.id == id) else {
-            tracing::info!(charger = %self.charger, id, "an answer came too late, or to nothing; dropped");
-            return;
-        };
-        let kept = match &answer {
-            Ok(payload) => payload.to_string(),
-            Err((code, description, details)) => serde_json::json!([code, description, details]).to_string(),
-        };
-        self.note_call(&done, Some(kept), None).await;
-        let Some((command, kind)) = done.asker else { return };
-        let reply = match (answer, kind) {
-            (Err((code, description, details)), _) => ChargerReply::Error { code, description, details },
-            (Ok(payload), Kind::Raw) => ChargerReply::Result(payload),
-            (Ok(payload), Kind::Status) => match payload.get("status").and_then(Value::as_str) {
-                Some("Accepted") => ChargerReply::Accepted,
-                status => ChargerReply::Refused(status.unwrap_or("no status").to_owned()),
-            },
-        };
-        respond(command, &reply).await;
-    }
-
     async fn on_time(&mut self) -> Result<(), End> {
         let now = Instant::now();
         if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.deadline <= now) {
@@ -379,9 +337,7 @@ impl Connection {
             && at <= now
             && self.outstanding.is_none()
         {
-            self.samples = Samples::Asked;
-            let (action, payload) = ocpp::ask_for_samples(self.version, SAMPLE_SECONDS);
-            self.call(action, &payload, SAMPLE_ANSWER, None).await?;
+            self.ask_for_samples().await?;
         }
         let silence = now - self.heard_at;
         if silence > Duration::from_secs(u64::from(self.node.config.heartbeat_s)) * SILENT_HEARTBEATS {
@@ -391,32 +347,6 @@ impl Connection {
             return self.transmit(Message::Ping(Vec::new().into())).await;
         }
         Ok(())
-    }
-
-    /// Tells the asker of the CALL under way that no answer comes.
-    async fn give_up(&mut self, reply: ChargerReply) {
-        let Some(done) = self.outstanding.take() else { return };
-        let problem = if reply == ChargerReply::NoAnswer { "no answer in time" } else { "the connection ended" };
-        self.note_call(&done, None, Some(problem.to_owned())).await;
-        if let Some((command, _)) = done.asker {
-            respond(command, &reply).await;
-        }
-    }
-
-    async fn note_call(&self, done: &Outstanding, answer: Option<String>, problem: Option<String>) {
-        let frame = NewFrame {
-            charger: self.charger,
-            epoch: self.epoch,
-            incoming: false,
-            message_id: done.id.clone(),
-            action: done.action.clone(),
-            payload: done.payload.clone(),
-            answered_at: answer.as_ref().map(|_| evm_store::now()),
-            answer,
-            problem,
-            at: done.sent_at,
-        };
-        self.node.ingest.note(frame).await;
     }
 
     async fn note(
@@ -446,8 +376,4 @@ impl Connection {
             Err(_) => Err((CloseCode::Policy, "the charger does not read")),
         }
     }
-}
-
-async fn respond(command: Command, reply: &ChargerReply) {
-    command.respond(serde_json::to_vec(reply).unwrap_or_default()).await;
 }
