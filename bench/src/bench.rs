@@ -1,0 +1,88 @@
+//! The run: which databases, which measurements, and the table at the end.
+
+use anyhow::{Context, bail, ensure};
+use evm_store::{Store, chargers};
+
+use crate::table::Table;
+use crate::{Args, EngineChoice, Measurement};
+use crate::{accepted, by_location, limits, memory, throughput};
+
+/// A database to measure.
+pub(crate) struct Engine {
+    /// As the table calls it.
+    pub(crate) name: &'static str,
+    /// For [`Store::open`].
+    pub(crate) url: String,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Engine {
+    /// Opens its store.
+    pub(crate) async fn open(&self) -> anyhow::Result<Store> {
+        Store::open(&self.url).await.with_context(|| format!("{} cannot be opened", self.name))
+    }
+}
+
+/// What all measurements of a run share.
+pub(crate) struct Bench {
+    pub(crate) engines: Vec<Engine>,
+    pub(crate) seconds: u64,
+    pub(crate) sockets: Vec<u32>,
+    only: Vec<Measurement>,
+}
+
+impl Bench {
+    /// Whether a measurement is asked for.
+    pub(crate) fn wants(&self, measurement: Measurement) -> bool {
+        self.only.is_empty() || self.only.contains(&measurement)
+    }
+}
+
+/// Measures what is asked for.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build; its figures mean nothing (cargo run --release -p evm-bench)");
+    }
+    let most = args.sockets.iter().copied().max().unwrap_or_default().max(memory::CHARGERS).max(accepted::CHARGERS);
+    limits::raise_open_files(most)?;
+    let engines = engines(args.engine, args.postgres_url).await?;
+    let bench = Bench { engines, seconds: args.seconds, sockets: args.sockets, only: args.only };
+    let mut table = Table::default();
+    throughput::run(&bench, &mut table).await?;
+    if bench.wants(Measurement::Memory) {
+        memory::run(&bench, &mut table).await?;
+    }
+    if bench.wants(Measurement::Accepted) {
+        accepted::run(&bench, &mut table).await?;
+    }
+    if bench.wants(Measurement::ByLocation) {
+        by_location::run(&bench, &mut table).await?;
+    }
+    println!("{table}");
+    Ok(())
+}
+
+async fn engines(choice: Option<EngineChoice>, postgres_url: Option<String>) -> anyhow::Result<Vec<Engine>> {
+    let choice = choice.unwrap_or(if postgres_url.is_some() { EngineChoice::Both } else { EngineChoice::Sqlite });
+    let mut engines = Vec::new();
+    if choice != EngineChoice::Postgres {
+        let folder = tempfile::Builder::new().prefix("evm-bench-").tempdir()?;
+        let url = format!("sqlite://{}", folder.path().join("evm.db").display());
+        engines.push(Engine { name: "SQLite", url, _folder: Some(folder) });
+    }
+    if choice != EngineChoice::Sqlite {
+        let Some(url) = postgres_url else { bail!("name a PostgreSQL with --postgres-url or EVM_BENCH_POSTGRES_URL") };
+        engines.push(Engine { name: "PostgreSQL", url, _folder: None });
+    }
+    for engine in &engines {
+        let store = engine.open().await?;
+        store.migrate().await.with_context(|| format!("{} cannot be prepared", engine.name))?;
+        let first = chargers::list(&mut store.read().await?, "", 1).await?;
+        ensure!(
+            first.iter().all(|charger| charger.identity.starts_with("bench-")),
+            "the database has chargers that are not the benchmark's; give it one of its own"
+        );
+        store.close().await;
+    }
+    Ok(engines)
+}
