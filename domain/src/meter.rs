@@ -3,6 +3,10 @@
 //! Any order and any repetition of the same points gives the same figures: points that come in order are
 //! added one by one, and when one comes late the caller folds all stored points again.
 
+use std::cmp::Ordering;
+
+use crate::bands::SLOTS;
+use crate::tariff::{Tariff, Usage};
 use crate::units::{Timestamp, Wh};
 
 /// What the charger says of the car's charging: 1.6 `ChargePointStatus`, 2.0.1 `ChargingStateEnumType`.
@@ -33,8 +37,8 @@ impl ChargingState {
     }
 }
 
-/// What a point measures. The order breaks ties between points of one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What a point measures. Of one moment, registers come before what the charger says of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PointKind {
     /// The register at the start as StartTransaction told it, Wh. The best baseline.
     MeterStart = 0,
@@ -52,7 +56,31 @@ pub enum PointKind {
     End = 6,
 }
 
+impl Ord for PointKind {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for PointKind {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl PointKind {
+    fn rank(self) -> u8 {
+        match self {
+            Self::MeterStart => 0,
+            Self::Begin => 1,
+            Self::Register => 2,
+            Self::End => 3,
+            Self::Power => 4,
+            Self::Soc => 5,
+            Self::State => 6,
+        }
+    }
+
     /// The kind behind a stored number.
     pub fn from_code(code: i64) -> Option<Self> {
         [Self::MeterStart, Self::Begin, Self::Register, Self::Power, Self::Soc, Self::State, Self::End]
@@ -96,8 +124,8 @@ impl Doubt {
     }
 }
 
-/// A register that counts in tenths of a kWh stands still for most of a minute at 7 kW, so a stretch without
-/// energy counts as waiting by itself only from here on. A car that says it is full counts at once.
+/// A register that counts in tenths of a kWh stands still for most of a minute at 7 kW, so a stretch between readings of
+/// one register counts as waiting by itself only from here on. A car that says it is full counts at once.
 const QUIET_MS: i64 = 60_000;
 
 /// Where the operator gave no maximum power: the largest plug there is (MCS, 1 MW) and more than any battery on top.
@@ -113,15 +141,21 @@ pub struct Meter {
     pub baseline: Option<Wh>,
     /// The highest register accepted.
     pub register: Option<Wh>,
-    /// When the highest register was read.
+    /// When the highest register was first read.
     pub register_at: Timestamp,
+    /// When it was last read: what comes on top flowed after this, and until here nothing did.
+    pub level_at: Timestamp,
+    /// Energy outside the tariff's bands, and in each of them.
+    pub energy_in: [Wh; SLOTS],
     /// The newest point folded in.
     pub last_at: Timestamp,
     /// The kind of that point, by its number.
     pub last_kind: i64,
     /// Waiting so far, milliseconds, the grace not taken off.
     pub waiting_ms: i64,
-    /// How long the register has stood still while the car was said to charge, milliseconds.
+    /// Whole seconds of waiting beyond the grace, outside the tariff's bands and in each of them.
+    pub paid_waiting_s: [i64; SLOTS],
+    /// How long no rise was seen while the car was said to charge, milliseconds, up to the newest point.
     pub quiet_ms: i64,
     /// What the charger last said of charging.
     pub state: ChargingState,
@@ -135,7 +169,7 @@ pub struct Meter {
 
 impl Meter {
     /// Folds all points of a session, in any order.
-    pub fn fold(mut points: Vec<Point>, max_power_w: Option<i64>) -> Meter {
+    pub fn fold(mut points: Vec<Point>, tariff: &Tariff, max_power_w: Option<i64>) -> Meter {
         points.sort_unstable();
         points.dedup();
         let register = |wanted: PointKind| points.iter().find(move |p| p.kind == wanted).map(|p| Wh(p.value));
@@ -144,14 +178,14 @@ impl Meter {
             ..Meter::default()
         };
         for point in points {
-            meter.step(point, max_power_w);
+            meter.step(point, tariff, max_power_w);
         }
         meter
     }
 
     /// Adds a point that is newer than all before. `false`: it is not, so fold all points again.
-    pub fn append(&mut self, point: Point, max_power_w: Option<i64>) -> bool {
-        let newer = (point.at, point.kind as i64) > (self.last_at, self.last_kind);
+    pub fn append(&mut self, point: Point, tariff: &Tariff, max_power_w: Option<i64>) -> bool {
+        let newer = (point.at, Some(point.kind)) > (self.last_at, PointKind::from_code(self.last_kind));
         let moves_baseline =
             matches!(point.kind, PointKind::MeterStart | PointKind::Begin) && self.last_at != Timestamp(0);
         if !newer || moves_baseline {
@@ -160,19 +194,21 @@ impl Meter {
         if matches!(point.kind, PointKind::MeterStart | PointKind::Begin) {
             self.baseline = Some(Wh(point.value));
         }
-        self.step(point, max_power_w);
+        self.step(point, tariff, max_power_w);
         true
     }
 
-    fn step(&mut self, point: Point, max_power_w: Option<i64>) {
-        let elapsed = if self.last_at == Timestamp(0) { 0 } else { point.at.since(self.last_at) };
-        let rose = match point.kind {
+    fn step(&mut self, point: Point, tariff: &Tariff, max_power_w: Option<i64>) {
+        let level_at = self.level_at;
+        let reading = match point.kind {
             PointKind::MeterStart | PointKind::Begin | PointKind::Register | PointKind::End => {
-                self.take_register(Wh(point.value), point.at, max_power_w)
+                self.take_register(Wh(point.value), point.at, tariff, max_power_w)
             }
-            PointKind::Power | PointKind::Soc | PointKind::State => false,
+            PointKind::Power | PointKind::Soc | PointKind::State => Reading::Nothing,
         };
-        self.pass_time(elapsed, rose);
+        if self.last_at != Timestamp(0) {
+            self.pass_time(point.at, reading, level_at, tariff);
+        }
         match point.kind {
             PointKind::State => self.state = ChargingState::from_code(point.value),
             PointKind::Power => self.power_w = Some(point.value),
@@ -183,52 +219,85 @@ impl Meter {
         self.last_kind = point.kind as i64;
     }
 
-    /// Whether the register rose.
-    fn take_register(&mut self, value: Wh, at: Timestamp, max_power_w: Option<i64>) -> bool {
+    fn take_register(&mut self, value: Wh, at: Timestamp, tariff: &Tariff, max_power_w: Option<i64>) -> Reading {
         let (Some(baseline), Some(before)) = (self.baseline, self.register) else {
             let baseline = *self.baseline.get_or_insert(value);
             // The baseline can come from a later point than this one; never count below it.
             self.register = Some(baseline);
-            self.register_at = at;
-            return false;
+            (self.register_at, self.level_at) = (at, at);
+            return Reading::Nothing;
         };
         let rise = value - before;
-        if rise <= Wh(0) {
-            return false;
+        match rise.cmp(&Wh(0)) {
+            Ordering::Less => return Reading::Nothing,
+            Ordering::Equal => {
+                self.level_at = at;
+                return Reading::Level;
+            }
+            Ordering::Greater => {}
         }
         if !plausible(rise, at.since(self.register_at), max_power_w) {
             if baseline == Wh(0) && before == Wh(0) {
                 self.doubt = Some(Doubt::MissingBaseline);
                 self.baseline = Some(value);
                 self.register = Some(value);
-                self.register_at = at;
+                (self.register_at, self.level_at) = (at, at);
             } else {
                 self.doubt = Some(Doubt::ImplausibleRise);
             }
-            return false;
+            return Reading::Nothing;
         }
+        self.spread(rise, at, tariff);
         self.register = Some(value);
-        self.register_at = at;
-        true
+        (self.register_at, self.level_at) = (at, at);
+        Reading::Rose
     }
 
-    fn pass_time(&mut self, elapsed_ms: i64, rose: bool) {
-        if rose {
-            self.quiet_ms = 0;
+    /// Puts a rise where it flowed: evenly over the time since the register last stood still. Each piece takes its share
+    /// of what is left, so that all of it is given out and a larger rise gives no band less.
+    fn spread(&mut self, rise: Wh, at: Timestamp, tariff: &Tariff) {
+        if tariff.bands.is_empty() || at <= self.level_at {
+            self.energy_in[tariff.slot_at(at)] += rise;
             return;
         }
-        match self.waits() {
-            Waits::Yes => self.waiting_ms += elapsed_ms,
-            Waits::No => self.quiet_ms = 0,
+        let (mut from, mut left) = (self.level_at, rise);
+        for (slot, end) in tariff.pieces(from, at) {
+            let share = i128::from(left.0) * i128::from(end.since(from)) / i128::from(at.since(from));
+            let share = Wh(i64::try_from(share).unwrap_or(left.0));
+            self.energy_in[slot] += share;
+            left = left - share;
+            from = end;
+        }
+    }
+
+    /// `level_at`: up to when the register was known to stand before this point.
+    fn pass_time(&mut self, at: Timestamp, reading: Reading, level_at: Timestamp, tariff: &Tariff) {
+        let waits = if reading == Reading::Rose { Waits::No } else { self.waits() };
+        match waits {
+            Waits::Yes => self.wait(self.last_at, at, tariff),
             Waits::Perhaps => {
-                let known = self.quiet_ms >= QUIET_MS;
-                self.quiet_ms += elapsed_ms;
-                if known {
-                    self.waiting_ms += elapsed_ms;
-                } else if self.quiet_ms >= QUIET_MS {
-                    self.waiting_ms += self.quiet_ms;
+                let known_ms = self.quiet_ms - self.last_at.since(level_at);
+                self.quiet_ms += at.since(self.last_at);
+                // Only the next reading tells whether energy flowed until what comes between two of them.
+                if reading == Reading::Level && self.quiet_ms >= QUIET_MS {
+                    let from = if known_ms >= QUIET_MS { level_at } else { at.plus_millis(-self.quiet_ms) };
+                    self.wait(from, at, tariff);
                 }
+                return;
             }
+            Waits::No => {}
+        }
+        self.quiet_ms = 0;
+    }
+
+    /// Counts waiting, always in the order of time: each whole second where it is completed, the grace first.
+    fn wait(&mut self, mut from: Timestamp, to: Timestamp, tariff: &Tariff) {
+        let paid = |waiting_ms: i64| (waiting_ms / 1000 - tariff.waiting_grace_s).max(0);
+        for (slot, end) in tariff.pieces(from, to) {
+            let before = paid(self.waiting_ms);
+            self.waiting_ms += end.since(from);
+            self.paid_waiting_s[slot] += paid(self.waiting_ms) - before;
+            from = end;
         }
     }
 
@@ -259,13 +328,37 @@ impl Meter {
         self.waiting_ms / 1000
     }
 
-    /// Whole seconds of waiting up to `now`, for the live figure: a car that says it is full goes on waiting
-    /// between two samples.
-    pub fn waiting_s_at(&self, now: Timestamp) -> i64 {
-        let since =
-            if self.waits() == Waits::Yes && self.last_at != Timestamp(0) { now.since(self.last_at) } else { 0 };
-        (self.waiting_ms + since) / 1000
+    /// What is to be priced, up to the newest point.
+    pub fn usage(&self) -> Usage {
+        Usage { energy: self.energy_in, waiting_s: self.waiting_s(), paid_waiting_s: self.paid_waiting_s }
     }
+
+    /// What is to be priced up to `now`, for the live figure: a car that says it is full goes on waiting between two
+    /// samples.
+    pub fn usage_at(&self, now: Timestamp, tariff: &Tariff) -> Usage {
+        let mut until = *self;
+        if self.waits() == Waits::Yes && self.last_at != Timestamp(0) {
+            until.wait(self.last_at, now, tariff);
+        }
+        until.usage()
+    }
+
+    /// Puts all figures outside the bands: where a tariff has none, they are not stored apart.
+    pub fn without_bands(mut self, tariff: &Tariff) -> Self {
+        (self.energy_in, self.paid_waiting_s) = ([Wh(0); SLOTS], [0; SLOTS]);
+        self.energy_in[0] = self.energy();
+        self.paid_waiting_s[0] = (self.waiting_s() - tariff.waiting_grace_s).max(0);
+        self
+    }
+}
+
+/// What a point says of the register.
+#[derive(PartialEq, Eq)]
+enum Reading {
+    Rose,
+    Level,
+    /// It is none, or none that can be believed.
+    Nothing,
 }
 
 #[derive(PartialEq, Eq)]

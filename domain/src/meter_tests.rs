@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::bands::{Band, Bands};
+use crate::tariff::{Bill, price};
+use crate::units::Money;
 
 const START: i64 = 1_790_000_000_000;
 
@@ -13,8 +16,26 @@ fn state(seconds: i64, state: ChargingState) -> Point {
 }
 
 fn fold(points: &[Point]) -> Meter {
-    Meter::fold(points.to_vec(), None)
+    Meter::fold(points.to_vec(), &Tariff::default(), None)
 }
+
+/// `START` is 22:13:20 at UTC+8; the night begins two minutes later and ends another two later.
+fn night_tariff() -> Tariff {
+    let night = Band { from_min: 1335, to_min: 1337, energy_price: Money(20_000), waiting_price: Some(Money(500)) };
+    Tariff {
+        energy_price: Money(50_000),
+        waiting_price: Money(6_000),
+        waiting_grace_s: 20,
+        start_fee: Money(10_000),
+        vat_bp: 1000,
+        bands: Bands::new(vec![night]).unwrap_or_default(),
+        utc_offset_min: 480,
+        ..Tariff::default()
+    }
+}
+
+/// Seconds from `START` to the night's begin and end.
+const NIGHT: (i64, i64) = (100, 220);
 
 #[test]
 fn energy_is_the_highest_register_less_the_baseline() {
@@ -44,7 +65,7 @@ fn a_begin_of_zero_beside_a_large_register_is_a_missing_baseline() {
 fn a_rise_beyond_the_plug_is_held_back() {
     use PointKind::*;
     let points = [at(0, MeterStart, 1000), at(60, Register, 1100), at(120, Register, 90_000), at(180, Register, 1300)];
-    let meter = Meter::fold(points.to_vec(), Some(22_000));
+    let meter = Meter::fold(points.to_vec(), &Tariff::default(), Some(22_000));
     assert_eq!(meter.energy(), Wh(300));
     assert_eq!(meter.doubt, Some(Doubt::ImplausibleRise));
 }
@@ -56,9 +77,44 @@ fn a_full_car_waits_from_the_moment_it_says_so() {
     let full = state(70, ChargingState::SuspendedEv);
     let meter = fold(&[&charge[..], &[full, at(100, Register, 100)]].concat());
     assert_eq!(meter.waiting_s(), 30);
-    assert_eq!(meter.waiting_s_at(Timestamp(START + 105_500)), 35);
+    assert_eq!(waiting_s_at(&meter, 105_500), 35);
     let unplugged = fold(&[&charge[..], &[full, at(100, End, 100), state(100, ChargingState::Idle)]].concat());
-    assert_eq!(unplugged.waiting_s_at(Timestamp(START + 900_000)), 30);
+    assert_eq!(waiting_s_at(&unplugged, 900_000), 30);
+}
+
+fn waiting_s_at(meter: &Meter, ms: i64) -> i64 {
+    meter.usage_at(Timestamp(START + ms), &Tariff::default()).waiting_s
+}
+
+#[test]
+fn energy_is_split_at_a_bands_border_by_time() {
+    use PointKind::*;
+    let tariff = night_tariff();
+    let energy = |points: &[Point]| Meter::fold(points.to_vec(), &tariff, None).energy_in;
+    assert_eq!(tariff.slot_at(Timestamp(START + NIGHT.0 * 1000 - 1)), 0);
+    assert_eq!(tariff.slot_at(Timestamp(START + NIGHT.0 * 1000)), 1);
+    assert_eq!(energy(&[at(0, MeterStart, 0), at(200, Register, 100)])[..2], [Wh(50), Wh(50)]);
+    // 0 to 100 s, 100 to 220 s, 220 to 300 s: each takes its share of what is left, rounded down.
+    assert_eq!(energy(&[at(0, MeterStart, 0), at(300, End, 1000)])[..2], [Wh(333 + 267), Wh(400)]);
+    // The register stood still until the border: all of it flowed behind it.
+    assert_eq!(energy(&[at(0, MeterStart, 7), at(100, Register, 7), at(150, End, 57)])[..2], [Wh(0), Wh(50)]);
+    // A rise without time belongs to its moment.
+    assert_eq!(energy(&[at(100, MeterStart, 7), at(100, End, 57)])[..2], [Wh(0), Wh(50)]);
+}
+
+#[test]
+fn waiting_is_split_too_and_the_grace_takes_its_first_seconds() {
+    use PointKind::*;
+    let tariff = night_tariff();
+    let charge = [at(0, MeterStart, 0), at(70, Register, 100), state(90, ChargingState::SuspendedEv)];
+    let meter = Meter::fold([&charge[..], &[at(300, Register, 100)]].concat(), &tariff, None);
+    assert_eq!(meter.waiting_s(), 210, "a register that stands still for twenty seconds does not wait yet");
+    assert_eq!(meter.paid_waiting_s[..2], [80, 110], "90 to 100 and 100 to 110 are free");
+    let live = Meter::fold(charge.to_vec(), &tariff, None).usage_at(Timestamp(START + 300_000), &tariff);
+    assert_eq!(live, meter.usage());
+    // A stretch that turns out to be waiting after a minute is split where it was, not where that was known.
+    let quiet = [at(0, MeterStart, 0), at(70, Register, 100), at(140, Register, 100)];
+    assert_eq!(Meter::fold(quiet.to_vec(), &tariff, None).paid_waiting_s[..2], [10, 40]);
 }
 
 #[test]
@@ -85,11 +141,31 @@ fn a_quiet_register_waits_only_after_a_minute_and_not_while_power_flows() {
     assert_eq!(fold(&[&start[..], &drawing].concat()).waiting_s(), 0);
 }
 
+#[test]
+fn energy_that_shows_only_later_is_no_waiting() {
+    use PointKind::*;
+    let start = [at(0, MeterStart, 0), at(10, Register, 100)];
+    // Samples every fifteen minutes: the car was full right before one, or pulled out at another.
+    let full = [state(895, ChargingState::SuspendedEv), at(900, Register, 1500), at(960, Register, 1500)];
+    assert_eq!(fold(&[&start[..], &full].concat()).waiting_s(), 60);
+    let pulled = [state(800, ChargingState::Idle), at(800, End, 1500)];
+    assert_eq!(fold(&[&start[..], &pulled].concat()).waiting_s(), 0);
+    let shown = [at(400, Soc, 50), at(500, Soc, 51), at(600, Register, 900)];
+    assert_eq!(fold(&[&start[..], &shown].concat()).waiting_s(), 0);
+    // And where the register did stand still, all of it counts, whatever was said in between.
+    let stood = [at(400, Soc, 50), at(600, Register, 100), at(700, Soc, 50), at(800, End, 100)];
+    assert_eq!(fold(&[&start[..], &stood].concat()).waiting_s(), 790);
+}
+
 fn any_point() -> impl Strategy<Value = Point> {
     (0i64..400, 0i64..7, 0i64..3000).prop_map(|(seconds, kind, value)| {
         let kind = PointKind::from_code(kind).unwrap_or(PointKind::Register);
         at(seconds, kind, if kind == PointKind::State { value % 6 } else { value })
     })
+}
+
+fn bill(meter: &Meter) -> Bill {
+    price(&night_tariff(), &meter.usage())
 }
 
 proptest! {
@@ -107,7 +183,7 @@ proptest! {
     fn appending_ends_where_folding_does(points in prop::collection::vec(any_point(), 0..40)) {
         let mut live = Meter::default();
         for (n, point) in points.iter().enumerate() {
-            if !live.append(*point, None) {
+            if !live.append(*point, &Tariff::default(), None) {
                 live = fold(&points[..=n]);
             }
         }
@@ -119,5 +195,62 @@ proptest! {
         let meter = fold(&points);
         prop_assert!(meter.energy() >= Wh(0));
         prop_assert!(meter.waiting_ms >= 0);
+    }
+
+    #[test]
+    fn any_order_and_repetition_gives_the_same_bill(
+        points in prop::collection::vec(any_point(), 0..40), seed in any::<u64>(),
+    ) {
+        let tariff = night_tariff();
+        let once = Meter::fold(points.clone(), &tariff, None);
+        let mut live = Meter::default();
+        let mut told = points.clone();
+        told.extend(points.iter().copied().filter(|p| p.value % 2 == 0));
+        told.sort_by_key(|p| (p.at.0 ^ p.value).wrapping_mul(seed as i64 | 1));
+        for (n, point) in told.iter().enumerate() {
+            if !live.append(*point, &tariff, None) {
+                live = Meter::fold(told[..=n].to_vec(), &tariff, None);
+            }
+        }
+        prop_assert_eq!(bill(&live), bill(&once));
+        // What came last is what is billed, and the live figure of that moment.
+        prop_assert_eq!(price(&tariff, &live.usage_at(live.last_at, &tariff)), bill(&once));
+    }
+
+    #[test]
+    fn bands_sum_to_the_total(points in prop::collection::vec(any_point(), 0..40), grace in 0i64..100) {
+        let tariff = Tariff { waiting_grace_s: grace, ..night_tariff() };
+        let meter = Meter::fold(points.clone(), &tariff, None);
+        let plain = Meter::fold(points, &Tariff { waiting_grace_s: grace, ..Tariff::default() }, None);
+        prop_assert_eq!((meter.energy(), meter.waiting_ms), (plain.energy(), plain.waiting_ms));
+        prop_assert_eq!(meter.energy_in.iter().copied().sum::<Wh>(), meter.energy());
+        prop_assert_eq!(meter.paid_waiting_s.iter().sum::<i64>(), (meter.waiting_s() - grace).max(0));
+        prop_assert!(meter.energy_in.iter().all(|wh| *wh >= Wh(0)));
+        let stored = plain.without_bands(&Tariff { waiting_grace_s: grace, ..Tariff::default() });
+        prop_assert_eq!(stored.usage(), plain.usage());
+    }
+
+    #[test]
+    fn a_higher_last_register_never_lowers_the_energy_line(
+        points in prop::collection::vec(any_point(), 0..40), last in 3000i64..6000, more in 0i64..3000,
+    ) {
+        let with = |value| {
+            let points = [&points[..], &[at(400, PointKind::End, value)]].concat();
+            bill(&Meter::fold(points, &night_tariff(), None))
+        };
+        prop_assert!(with(last + more).energy_amount >= with(last).energy_amount);
+    }
+
+    /// Whatever comes after, a running bill never falls.
+    #[test]
+    fn later_points_never_lower_the_bill(points in prop::collection::vec(any_point(), 1..40), cut in any::<prop::sample::Index>()) {
+        let mut points = points;
+        points.sort_unstable();
+        let at = cut.index(points.len());
+        // A better baseline that comes late moves all figures, up or down.
+        let later = points.split_off(at).into_iter().filter(|p| p.kind > PointKind::Begin);
+        let all: Vec<_> = points.iter().copied().chain(later).collect();
+        let total = |points: &[Point]| bill(&Meter::fold(points.to_vec(), &night_tariff(), None)).total();
+        prop_assert!(total(&all) >= total(&points));
     }
 }

@@ -3,6 +3,7 @@
 use crate::event::{Phase, TransactionUpdate};
 use crate::ids::{ChargerId, CustomerId, DeviceId, PurchaseId, SessionId};
 use crate::meter::{ChargingState, Meter, Point, PointKind};
+use crate::seq_nos::SeqNos;
 use crate::tariff::{Bill, Tariff, price};
 use crate::units::Timestamp;
 
@@ -41,6 +42,9 @@ impl Status {
     }
 }
 
+/// Why a charge was stopped that cost as much as its customer's balance.
+pub const BALANCE_REACHED: &str = "balance_reached";
+
 /// One charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -76,6 +80,8 @@ pub struct Session {
     pub stop_reason: Option<String>,
     /// Why a human should look at it.
     pub review: Option<String>,
+    /// Which of the transaction's messages have come (2.0.1).
+    pub seq_nos: SeqNos,
     /// Its running figures.
     pub meter: Meter,
 }
@@ -83,18 +89,26 @@ pub struct Session {
 /// What an update asks of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
-    /// A point came late: load all points, fold, and set [`Session::meter`] to the result.
+    /// A point came late: load all points and [`Session::fold`] them.
     pub fold_again: bool,
-    /// The transaction is over and nothing is missing: make or correct the bill.
-    pub settle: bool,
+    /// Its begin and its end are known: a bill made before is to be corrected.
+    pub over: bool,
+    /// It is over and none of its messages is missing: make the bill.
+    pub complete: bool,
 }
 
 impl Session {
     /// Takes in one update about this session's transaction. `points` are the update's, completed by
     /// [`points_of`].
     pub fn apply(&mut self, update: &TransactionUpdate, points: &[Point]) -> Applied {
-        if let Some(connector) = update.connector.filter(|c| *c != 0) {
+        // Where it began is where it is: meter values may name another connector, KEBA's are told on 0.
+        if let Some(connector) = update.connector.filter(|c| *c != 0)
+            && (self.connector == 0 || update.phase == Phase::Started)
+        {
             self.connector = connector;
+        }
+        if let Some(number) = update.seq_no {
+            self.seq_nos.insert(number);
         }
         if self.status == Status::Requested {
             self.status = Status::Active;
@@ -104,24 +118,40 @@ impl Session {
         }
         if update.phase == Phase::Ended && self.ended_at.is_none() {
             self.ended_at = Some(update.at);
-            self.stop_reason.clone_from(&update.reason);
+            // A charger that was told to stop by us knows only that somebody asked.
+            let ours = self.stop_reason.as_deref() == Some(BALANCE_REACHED);
+            if !(ours && update.reason.as_deref() == Some("Remote")) {
+                self.stop_reason.clone_from(&update.reason);
+            }
         }
-        let max_power = self.max_power_w;
-        let fold_again = !points.iter().all(|point| self.meter.append(*point, max_power));
+        let fold_again = !points.iter().all(|point| self.append(*point));
         // A lone end waits for its start: without it nobody knows whose it is.
-        Applied { fold_again, settle: self.ended_at.is_some() && self.started_at.is_some() }
+        let over = self.ended_at.is_some() && self.started_at.is_some();
+        Applied { fold_again, over, complete: over && !self.seq_nos.has_gap() }
+    }
+
+    /// Adds a point to the running figures. `false`: it came late, so load all points and [`Session::fold`] them.
+    pub fn append(&mut self, point: Point) -> bool {
+        self.meter.append(point, &self.tariff, self.max_power_w)
+    }
+
+    /// Makes the running figures anew from all points of the session, in any order.
+    pub fn fold(&mut self, points: Vec<Point>) {
+        self.meter = Meter::fold(points, &self.tariff, self.max_power_w);
     }
 
     /// The final figures, or the figures so far.
     pub fn bill(&self) -> Bill {
-        price(&self.tariff, self.meter.energy(), self.meter.waiting_s())
+        price(&self.tariff, &self.meter.usage())
     }
 
     /// The figures at `now`, for the live event; the waiting runs on only while the charger is in touch.
     pub fn bill_at(&self, now: Timestamp, in_touch: bool) -> Bill {
-        let waiting =
-            if in_touch && self.ended_at.is_none() { self.meter.waiting_s_at(now) } else { self.meter.waiting_s() };
-        price(&self.tariff, self.meter.energy(), waiting)
+        if in_touch && self.ended_at.is_none() {
+            price(&self.tariff, &self.meter.usage_at(now, &self.tariff))
+        } else {
+            self.bill()
+        }
     }
 }
 
@@ -152,7 +182,7 @@ mod tests {
             connector: 1,
             device: Some(DeviceId(id)),
             customer: Some(CustomerId(id)),
-            tariff: Tariff { energy_price: Money(50_000), waiting_price: Money(6000), waiting_grace_s: 0 },
+            tariff: Tariff { energy_price: Money(50_000), waiting_price: Money(6000), ..Tariff::default() },
             max_power_w: None,
             status: Status::Requested,
             id_tag: Some("TAG".into()),
@@ -162,6 +192,7 @@ mod tests {
             ended_at: None,
             stop_reason: None,
             review: None,
+            seq_nos: SeqNos::default(),
             meter: Meter::default(),
         }
     }
@@ -175,6 +206,7 @@ mod tests {
             connector: Some(1),
             id_tag: None,
             remote_start_id: None,
+            seq_no: None,
             at,
             start_key: None,
             points: points.iter().map(|&(kind, value)| Point { at, kind, value }).collect(),
@@ -190,24 +222,54 @@ mod tests {
     fn a_charge_from_start_to_bill() {
         use PointKind::*;
         let mut s = session();
-        assert!(!tell(&mut s, &update(Phase::Started, 0, &[(MeterStart, 1000)])).settle);
+        assert!(!tell(&mut s, &update(Phase::Started, 0, &[(MeterStart, 1000)])).complete);
         assert_eq!(s.status, Status::Active);
         tell(&mut s, &update(Phase::Updated, 60, &[(Register, 1500), (Power, 7000)]));
         tell(&mut s, &update(Phase::Updated, 70, &[(State, ChargingState::SuspendedEv as i64)]));
         let done = tell(&mut s, &update(Phase::Ended, 100, &[(End, 2000)]));
-        assert_eq!(done, Applied { fold_again: false, settle: true });
+        assert_eq!(done, Applied { fold_again: false, over: true, complete: true });
         let bill = s.bill();
         assert_eq!((bill.energy, bill.energy_amount), (Wh(1000), Money(50_000)));
         assert_eq!(bill, s.bill_at(Timestamp(i64::MAX), true), "the live figure at the end is the final one");
     }
 
     #[test]
+    fn a_stop_that_we_asked_for_keeps_our_reason() {
+        for (told, kept) in [("Remote", BALANCE_REACHED), ("EVDisconnected", "EVDisconnected")] {
+            let mut s = session();
+            tell(&mut s, &update(Phase::Started, 0, &[(PointKind::MeterStart, 0)]));
+            s.stop_reason = Some(BALANCE_REACHED.into());
+            let end = TransactionUpdate { reason: Some(told.into()), ..update(Phase::Ended, 9, &[]) };
+            tell(&mut s, &end);
+            assert_eq!(s.stop_reason.as_deref(), Some(kept));
+        }
+    }
+
+    #[test]
     fn an_end_without_a_start_waits_for_it() {
         use PointKind::*;
         let mut s = session();
-        assert!(!tell(&mut s, &update(Phase::Ended, 100, &[(End, 2000)])).settle);
+        assert!(!tell(&mut s, &update(Phase::Ended, 100, &[(End, 2000)])).over);
         let applied = tell(&mut s, &update(Phase::Started, 0, &[(MeterStart, 1000)]));
-        assert_eq!(applied, Applied { fold_again: true, settle: true });
+        assert_eq!(applied, Applied { fold_again: true, over: true, complete: true });
+    }
+
+    #[test]
+    fn an_end_waits_for_messages_that_are_missing_between() {
+        let mut s = session();
+        let numbered = |phase, number| TransactionUpdate { seq_no: Some(number), ..update(phase, number, &[]) };
+        tell(&mut s, &numbered(Phase::Started, 0));
+        let ended = tell(&mut s, &numbered(Phase::Ended, 2));
+        assert!(ended.over && !ended.complete);
+        assert!(tell(&mut s, &numbered(Phase::Updated, 1)).complete);
+    }
+
+    #[test]
+    fn meter_values_do_not_move_a_session_to_another_connector() {
+        let mut s = session();
+        tell(&mut s, &TransactionUpdate { connector: Some(2), ..update(Phase::Started, 0, &[]) });
+        tell(&mut s, &TransactionUpdate { connector: Some(1), ..update(Phase::Updated, 5, &[]) });
+        assert_eq!(s.connector, 2);
     }
 
     #[test]

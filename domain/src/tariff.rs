@@ -1,91 +1,141 @@
 //! What a charge costs. One pure function gives the live figure and the final one.
 
-use rust_decimal::{Decimal, RoundingStrategy};
+use crate::bands::{Bands, Pieces, SLOTS};
+use crate::units::{Money, Timestamp, Wh};
 
-use crate::units::{Money, Wh};
-
-/// One immutable version of a device's prices, frozen onto a session at its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One immutable version of a device's prices, frozen onto a session at its start. VAT is included in all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tariff {
-    /// Price of one kWh.
+    /// Price of one kWh outside the bands.
     pub energy_price: Money,
-    /// Price of one minute of waiting.
+    /// Price of one minute of waiting outside the bands.
     pub waiting_price: Money,
-    /// Seconds of waiting that cost nothing.
+    /// The first seconds of waiting, which cost nothing.
     pub waiting_grace_s: i64,
+    /// Price of the charge itself; one that took nothing is free of it.
+    pub start_fee: Money,
+    /// Least total of a charge that took energy.
+    pub minimum: Money,
+    /// Most total; it goes before the minimum.
+    pub cap: Option<Money>,
+    /// The VAT that is in the total, hundredths of a percent.
+    pub vat_bp: i64,
+    /// Parts of the day with prices of their own.
+    pub bands: Bands,
+    /// How far the station's clock was ahead of UTC at the start, minutes. It stays for the session.
+    pub utc_offset_min: i16,
 }
 
-/// The lines of a purchase and their sum.
+impl Tariff {
+    /// Prices of one kWh and of one minute of waiting at a moment.
+    pub fn prices_at(&self, at: Timestamp) -> (Money, Money) {
+        let slot = self.slot_at(at);
+        (self.energy_price_in(slot), self.waiting_price_in(slot))
+    }
+
+    pub(crate) fn slot_at(&self, at: Timestamp) -> usize {
+        self.bands.slot_at(at, self.utc_offset_min)
+    }
+
+    pub(crate) fn pieces(&self, from: Timestamp, to: Timestamp) -> Pieces<'_> {
+        self.bands.pieces(from, to, self.utc_offset_min)
+    }
+
+    fn energy_price_in(&self, slot: usize) -> Money {
+        let band = slot.checked_sub(1).and_then(|n| self.bands.as_slice().get(n));
+        band.map_or(self.energy_price, |band| band.energy_price)
+    }
+
+    fn waiting_price_in(&self, slot: usize) -> Money {
+        let band = slot.checked_sub(1).and_then(|n| self.bands.as_slice().get(n));
+        band.and_then(|band| band.waiting_price).unwrap_or(self.waiting_price)
+    }
+}
+
+/// What a charge used, apart by price: outside the bands first, then in each band.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Energy.
+    pub energy: [Wh; SLOTS],
+    /// Whole seconds of waiting in all, the free ones included.
+    pub waiting_s: i64,
+    /// Whole seconds of waiting beyond the grace.
+    pub paid_waiting_s: [i64; SLOTS],
+}
+
+/// The lines of a purchase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bill {
     /// Energy taken.
     pub energy: Wh,
     /// Whole seconds of waiting, the free ones included.
     pub waiting_s: i64,
+    /// The start fee.
+    pub start_amount: Money,
     /// The energy line.
     pub energy_amount: Money,
     /// The waiting line.
     pub waiting_amount: Money,
+    /// What lifts the sum to the minimum, or, negative, lowers it to the cap.
+    pub adjustment_amount: Money,
+    /// The VAT that is in the total.
+    pub vat_amount: Money,
 }
 
 impl Bill {
-    /// What the customer owes: the sum of the lines.
+    /// What the customer owes: the sum of the lines, VAT included.
     pub fn total(&self) -> Money {
-        self.energy_amount + self.waiting_amount
+        self.start_amount + self.energy_amount + self.waiting_amount + self.adjustment_amount
+    }
+
+    /// The total as earned by energy and by waiting, VAT included. Start fee and adjustment belong to the energy; a cap
+    /// below the waiting line lowers the waiting too, so that neither part is negative.
+    pub fn parts(&self) -> (Money, Money) {
+        let waiting = self.waiting_amount.min(self.total());
+        (self.total() - waiting, waiting)
     }
 }
 
-/// Prices energy and waiting. Rounds half away from zero to one möngö, once a line, here and nowhere else.
-pub fn price(tariff: &Tariff, energy: Wh, waiting_s: i64) -> Bill {
-    let paid_seconds = (waiting_s - tariff.waiting_grace_s).max(0);
-    Bill {
+/// Prices what was used. Rounds half up to one möngö, once a line, here and nowhere else.
+pub fn price(tariff: &Tariff, usage: &Usage) -> Bill {
+    let energy: Wh = usage.energy.iter().copied().sum();
+    let mut bill = Bill {
         energy,
-        waiting_s,
-        energy_amount: line(tariff.energy_price, energy.0, 1000),
-        waiting_amount: line(tariff.waiting_price, paid_seconds, 60),
+        waiting_s: usage.waiting_s,
+        energy_amount: line(usage.energy.iter().enumerate().map(|(n, wh)| (tariff.energy_price_in(n), wh.0)), 1000),
+        waiting_amount: line(
+            usage.paid_waiting_s.iter().enumerate().map(|(n, seconds)| (tariff.waiting_price_in(n), *seconds)),
+            60,
+        ),
+        ..Bill::default()
+    };
+    if energy > Wh(0) || usage.waiting_s > 0 {
+        bill.start_amount = tariff.start_fee;
     }
+    let sum = bill.total();
+    let least = if energy > Wh(0) { sum.max(tariff.minimum) } else { sum };
+    bill.adjustment_amount = tariff.cap.map_or(least, |cap| least.min(cap)) - sum;
+    bill.vat_amount = vat_in(bill.total(), tariff.vat_bp);
+    bill
 }
 
-fn line(unit_price: Money, quantity: i64, quantity_per_unit: i64) -> Money {
-    // 28 digits hold every price times every quantity that the store's CHECKs let in.
-    let exact = Decimal::from(unit_price.0) * Decimal::from(quantity) / Decimal::from(quantity_per_unit);
-    let whole = exact.round_dp_with_strategy(0, RoundingStrategy::MidpointAwayFromZero);
-    Money(i64::try_from(whole.mantissa()).unwrap_or(i64::MAX))
+/// The VAT in an amount that includes it.
+fn vat_in(total: Money, vat_bp: i64) -> Money {
+    let whole = 10_000 + i128::from(vat_bp.max(0));
+    rounded(i128::from(total.0) * i128::from(vat_bp.max(0)), whole)
+}
+
+fn line(quantities: impl Iterator<Item = (Money, i64)>, quantity_per_unit: i128) -> Money {
+    // Five products of 64 bits each stay far inside 128.
+    let exact = quantities.map(|(unit_price, quantity)| i128::from(unit_price.0) * i128::from(quantity)).sum();
+    rounded(exact, quantity_per_unit)
+}
+
+/// Half up, for what is not negative; never beyond what is ever charged.
+fn rounded(dividend: i128, divisor: i128) -> Money {
+    i64::try_from((dividend + divisor / 2) / divisor).map_or(Money::MOST, |amount| Money(amount).min(Money::MOST))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const TARIFF: Tariff = Tariff { energy_price: Money(50_000), waiting_price: Money(10_000), waiting_grace_s: 60 };
-
-    #[test]
-    fn prices_by_kwh_and_minute() {
-        let bill = price(&TARIFF, Wh(12_345), 150);
-        assert_eq!(bill.energy_amount, Money(617_250));
-        assert_eq!(bill.waiting_amount, Money(15_000));
-        assert_eq!(bill.total(), Money(632_250));
-    }
-
-    #[test]
-    fn rounds_half_up_once_a_line() {
-        let tariff = Tariff { energy_price: Money(1), waiting_price: Money(1), waiting_grace_s: 0 };
-        assert_eq!(price(&tariff, Wh(499), 29).total(), Money(0));
-        assert_eq!(price(&tariff, Wh(500), 30).total(), Money(2));
-    }
-
-    proptest! {
-        #[test]
-        fn more_never_costs_less(
-            wh in 0i64..2_000_000, more in 0i64..1_000_000, waiting in 0i64..1_000_000,
-            energy_price in 0i64..10_000_000, waiting_price in 0i64..10_000_000, grace in 0i64..10_000,
-        ) {
-            let tariff = Tariff { energy_price: Money(energy_price), waiting_price: Money(waiting_price), waiting_grace_s: grace };
-            let less = price(&tariff, Wh(wh), waiting);
-            prop_assert!(price(&tariff, Wh(wh + more), waiting).total() >= less.total());
-            prop_assert!(price(&tariff, Wh(wh), waiting + more).total() >= less.total());
-            prop_assert_eq!(less.total(), less.energy_amount + less.waiting_amount);
-        }
-    }
-}
+#[path = "tariff_tests.rs"]
+mod tests;

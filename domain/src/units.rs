@@ -23,12 +23,11 @@ pub struct Timestamp(pub i64);
 #[error("an amount has at most 2 decimals and is below a hundred billion MNT")]
 pub struct BadAmount;
 
-/// A hundred billion MNT: beyond every honest amount, far inside 64 bits.
-const MOST_MONGO: i64 = 10_000_000_000_000;
-
 impl Money {
     /// Nothing.
     pub const ZERO: Money = Money(0);
+    /// A hundred billion MNT: beyond every honest amount, far inside 64 bits.
+    pub const MOST: Money = Money(10_000_000_000_000);
 
     /// Reads an amount in MNT; refuses more than two decimals rather than rounding them.
     pub fn from_mnt(mnt: Decimal) -> Result<Self, BadAmount> {
@@ -38,7 +37,7 @@ impl Money {
         }
         let mongo =
             i64::try_from(mongo.trunc().mantissa() / 10i128.pow(mongo.trunc().scale())).map_err(|_| BadAmount)?;
-        if mongo.abs() > MOST_MONGO { Err(BadAmount) } else { Ok(Self(mongo)) }
+        if mongo.abs() > Self::MOST.0 { Err(BadAmount) } else { Ok(Self(mongo)) }
     }
 
     /// The amount in MNT, without needless zeros.
