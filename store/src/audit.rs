@@ -52,10 +52,15 @@ const CHECKS: &[(&str, &str)] = &[
          ON p.customer_id = c.id WHERE COALESCE(e.total, 0) <> -COALESCE(p.due, 0) LIMIT $1",
     ),
     (
-        "revenue is not the sum of the purchases",
+        "revenue and VAT are not the sum of the purchases",
         "SELECT 'all', CAST(e.total AS BIGINT), CAST(p.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
-         WHERE account IN ('revenue_energy', 'revenue_waiting')) e, (SELECT COALESCE(SUM(amount), 0) AS total FROM purchases) p \
+         WHERE account IN ('revenue_energy', 'revenue_waiting', 'vat')) e, (SELECT COALESCE(SUM(amount), 0) AS total FROM purchases) p \
          WHERE e.total <> p.total LIMIT $1",
+    ),
+    (
+        "VAT is not that of the purchases",
+        "SELECT 'all', CAST(e.total AS BIGINT), CAST(p.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
+         WHERE account = 'vat') e, (SELECT COALESCE(SUM(vat_amount), 0) AS total FROM purchases) p WHERE e.total <> p.total LIMIT $1",
     ),
     (
         "purchase's status does not fit what is paid",
@@ -85,7 +90,9 @@ pub async fn run(db: &mut Db) -> Result<Report> {
         let rows: Vec<(String, i64, i64)> = on!(&mut *db, conn => {
             sqlx::query_as(*statement).bind(MOST_FINDINGS).fetch_all(conn).await?
         });
-        report.violations.extend(rows.into_iter().map(|(whose, is, should)| format!("{what}: {whose}: {is}, {should}")));
+        report
+            .violations
+            .extend(rows.into_iter().map(|(whose, is, should)| format!("{what}: {whose}: {is}, {should}")));
     }
     (report.outbox_pending, report.live_sessions, report.sessions, report.ledger_transactions) = on!(db, conn => {
         sqlx::query_as(

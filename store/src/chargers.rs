@@ -1,10 +1,11 @@
 //! Charging stations, their connections and the states of their connectors.
 
-use evm_domain::{ChargerId, CustomerId, DeviceId, Money, StatusReport, Tariff, Timestamp};
+use evm_domain::{ChargerId, CustomerId, DeviceId, StatusReport, Tariff, Timestamp};
 use hmac::{Hmac, Mac};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
+use crate::tariffs::{TariffRow, tariff_columns, utc_offset_min};
 use crate::{Result, id, new_id};
 
 /// The keyed hash under which a charger's password is stored: fast, for the keys are long and random and a
@@ -27,6 +28,8 @@ pub struct Charger {
     pub password_hash: Option<String>,
     /// OCPP security profile, 0 to 3.
     pub security_profile: i16,
+    /// Where it stands, a name of the IANA database.
+    pub time_zone: String,
     /// The version to speak where the station offers no subprotocol; `None`: refuse.
     pub without_subprotocol: Option<String>,
     /// `1.6` or `2.0.1`, once it connected.
@@ -57,6 +60,7 @@ struct Row {
     identity: String,
     password_hash: Option<String>,
     security_profile: i16,
+    time_zone: String,
     without_subprotocol: Option<String>,
     version: Option<String>,
     vendor: Option<String>,
@@ -79,6 +83,7 @@ impl TryFrom<Row> for Charger {
             identity: row.identity,
             password_hash: row.password_hash,
             security_profile: row.security_profile,
+            time_zone: row.time_zone,
             without_subprotocol: row.without_subprotocol,
             version: row.version,
             vendor: row.vendor,
@@ -147,6 +152,19 @@ pub async fn upsert(
         .await?
     });
     id(&charger)
+}
+
+/// Says in which time zone a station stands (see [`crate::tariffs::is_time_zone`]). Running charges keep the clock they
+/// began by.
+pub async fn set_time_zone(db: &mut Db, charger: ChargerId, time_zone: &str) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("UPDATE chargers SET time_zone = $2 WHERE id = $1")
+            .bind(charger.to_string())
+            .bind(time_zone)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
 }
 
 /// Notes new connections held by `node`; their epochs come back.
@@ -324,13 +342,30 @@ pub struct Place {
     pub device: DeviceId,
     /// The version of its prices.
     pub tariff_id: String,
-    /// Its prices.
-    pub tariff: Tariff,
+    tariff: Tariff,
+    time_zone: String,
     /// Its maximum power, W.
     pub max_power_w: Option<i64>,
 }
 
-type PlaceRow = (String, i32, String, String, i64, i64, i64, Option<i64>);
+impl Place {
+    /// Its prices, by the station's clock at the start of a charge.
+    pub fn tariff_at(&self, start: Timestamp) -> Tariff {
+        Tariff { utc_offset_min: utc_offset_min(&self.time_zone, start), ..self.tariff.clone() }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct PlaceRow {
+    charger_id: String,
+    connector: i32,
+    id: String,
+    tariff_id: String,
+    time_zone: String,
+    #[sqlx(flatten)]
+    tariff: TariffRow,
+    max_power_w: Option<i64>,
+}
 
 /// The devices at these stations.
 pub async fn places(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Place>> {
@@ -338,10 +373,12 @@ pub async fn places(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Place>> {
         return Ok(Vec::new());
     }
     let rows: Vec<PlaceRow> = on!(db, conn => {
-        let mut sql = QueryBuilder::new(
-            "SELECT d.charger_id, d.connector, d.id, d.tariff_id, t.energy_price, t.waiting_price, t.waiting_grace_s, d.max_power_w \
-             FROM devices d JOIN tariff_versions t ON t.id = d.tariff_id WHERE NOT d.removed AND d.charger_id IN (",
-        );
+        let mut sql = QueryBuilder::new(concat!(
+            "SELECT d.charger_id, d.connector, d.id, d.tariff_id, d.max_power_w, h.time_zone, ",
+            tariff_columns!(),
+            " FROM devices d JOIN tariff_versions t ON t.id = d.tariff_id JOIN chargers h ON h.id = d.charger_id \
+             WHERE NOT d.removed AND d.charger_id IN ("
+        ));
         let mut list = sql.separated(", ");
         for charger in chargers {
             list.push_bind(charger.to_string());
@@ -350,14 +387,15 @@ pub async fn places(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Place>> {
         sql.build_query_as().fetch_all(conn).await?
     });
     rows.into_iter()
-        .map(|(charger, connector, device, tariff_id, energy, waiting, grace, max_power_w)| {
+        .map(|row| {
             Ok(Place {
-                charger: id(&charger)?,
-                connector: u32::try_from(connector).unwrap_or_default(),
-                device: id(&device)?,
-                tariff_id,
-                tariff: Tariff { energy_price: Money(energy), waiting_price: Money(waiting), waiting_grace_s: grace },
-                max_power_w,
+                charger: id(&row.charger_id)?,
+                connector: u32::try_from(row.connector).unwrap_or_default(),
+                device: id(&row.id)?,
+                tariff_id: row.tariff_id,
+                tariff: row.tariff.tariff(0)?,
+                time_zone: row.time_zone,
+                max_power_w: row.max_power_w,
             })
         })
         .collect()

@@ -1,10 +1,11 @@
 //! Where one car can plug in, as the customer sees it on the map.
 
-use evm_domain::{ChargerId, DeviceId, Money, Timestamp};
+use evm_domain::{Bands, ChargerId, DeviceId, Money, Tariff, Timestamp};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
-use crate::{Result, Rule, StoreError, id, new_id};
+use crate::tariffs::{self, TariffRow, tariff_columns};
+use crate::{Result, Rule, StoreError, id, new_id, now};
 
 /// A device with what its state follows from.
 #[derive(Debug, Clone)]
@@ -27,9 +28,11 @@ pub struct Device {
     pub latitude: i64,
     /// The version of its prices.
     pub tariff_id: String,
-    /// Price of one kWh.
+    /// Its prices and terms, by the station's clock now.
+    pub tariff: Tariff,
+    /// Price of one kWh now; at other times of the day the tariff's bands may say another.
     pub price: Money,
-    /// Price of one minute of waiting.
+    /// Price of one minute of waiting now.
     pub waiting_price: Money,
     /// Seconds of waiting that cost nothing.
     pub waiting_grace_s: i64,
@@ -68,9 +71,9 @@ struct Row {
     longitude: i64,
     latitude: i64,
     tariff_id: String,
-    energy_price: i64,
-    waiting_price: i64,
-    waiting_grace_s: i64,
+    time_zone: String,
+    #[sqlx(flatten)]
+    tariff: TariffRow,
     max_power_w: Option<i64>,
     out_of_service: bool,
     removed: bool,
@@ -79,13 +82,15 @@ struct Row {
     live: Option<String>,
 }
 
-const SELECT: &str = "SELECT d.id, d.device_number, d.charger_id, h.identity, h.epoch, h.online, d.connector, d.longitude, \
-    d.latitude, d.tariff_id, t.energy_price, t.waiting_price, t.waiting_grace_s, d.max_power_w, d.out_of_service, d.removed, \
-    k.state, k0.state AS station_state, s.id AS live \
-    FROM devices d JOIN chargers h ON h.id = d.charger_id JOIN tariff_versions t ON t.id = d.tariff_id \
+const SELECT: &str = concat!(
+    "SELECT d.id, d.device_number, d.charger_id, h.identity, h.epoch, h.online, h.time_zone, d.connector, d.longitude, \
+    d.latitude, d.tariff_id, d.max_power_w, d.out_of_service, d.removed, k.state, k0.state AS station_state, s.id AS live, ",
+    tariff_columns!(),
+    " FROM devices d JOIN chargers h ON h.id = d.charger_id JOIN tariff_versions t ON t.id = d.tariff_id \
     LEFT JOIN connectors k ON k.charger_id = d.charger_id AND k.connector = d.connector \
     LEFT JOIN connectors k0 ON k0.charger_id = d.charger_id AND k0.connector = 0 \
-    LEFT JOIN sessions s ON s.device_id = d.id AND s.status IN ('requested', 'active') WHERE ";
+    LEFT JOIN sessions s ON s.device_id = d.id AND s.status IN ('requested', 'active') WHERE "
+);
 
 impl Row {
     fn state(&self) -> DeviceState {
@@ -111,6 +116,9 @@ impl TryFrom<Row> for Device {
     type Error = crate::StoreError;
 
     fn try_from(row: Row) -> Result<Self> {
+        let at = now();
+        let tariff = row.tariff.tariff_in(&row.time_zone, at)?;
+        let (price, waiting_price) = tariff.prices_at(at);
         Ok(Device {
             state: row.state(),
             id: id(&row.id)?,
@@ -122,9 +130,10 @@ impl TryFrom<Row> for Device {
             longitude: row.longitude,
             latitude: row.latitude,
             tariff_id: row.tariff_id,
-            price: Money(row.energy_price),
-            waiting_price: Money(row.waiting_price),
-            waiting_grace_s: row.waiting_grace_s,
+            price,
+            waiting_price,
+            waiting_grace_s: tariff.waiting_grace_s,
+            tariff,
             max_power_w: row.max_power_w,
             out_of_service: row.out_of_service,
         })
@@ -172,8 +181,8 @@ pub async fn of_charger(db: &mut Db, charger: ChargerId) -> Result<Vec<Device>> 
     rows.into_iter().map(Device::try_from).collect()
 }
 
-/// A device as the operator registers it.
-#[derive(Debug, Clone)]
+/// A device as the operator registers it. Prices include VAT.
+#[derive(Debug, Clone, Default)]
 pub struct NewDevice {
     /// The number on its plate.
     pub device_number: String,
@@ -183,16 +192,42 @@ pub struct NewDevice {
     pub longitude: i64,
     /// 1e-7 degrees.
     pub latitude: i64,
-    /// Price of one kWh.
+    /// Price of one kWh outside the bands.
     pub price: Money,
-    /// Price of one minute of waiting.
+    /// Price of one minute of waiting outside the bands.
     pub waiting_price: Money,
-    /// Seconds of waiting that cost nothing.
+    /// The first seconds of waiting, which cost nothing.
     pub waiting_grace_s: i64,
+    /// Price of the charge itself.
+    pub start_fee: Money,
+    /// Least total of a charge that took energy.
+    pub minimum: Money,
+    /// Most total; not below the minimum.
+    pub cap: Option<Money>,
+    /// The operator's VAT, hundredths of a percent.
+    pub vat_bp: i64,
+    /// Parts of the station's day with prices of their own.
+    pub bands: Bands,
     /// Maximum power, W.
     pub max_power_w: Option<i64>,
     /// Taken out of service by the operator.
     pub out_of_service: bool,
+}
+
+impl NewDevice {
+    fn tariff(&self) -> Tariff {
+        Tariff {
+            energy_price: self.price,
+            waiting_price: self.waiting_price,
+            waiting_grace_s: self.waiting_grace_s,
+            start_fee: self.start_fee,
+            minimum: self.minimum,
+            cap: self.cap,
+            vat_bp: self.vat_bp,
+            bands: self.bands.clone(),
+            utc_offset_min: 0,
+        }
+    }
 }
 
 /// From here on, connectors of devices that were removed: they hold no place, and their row stays for the purchases.
@@ -206,13 +241,12 @@ struct Known {
     device_number: String,
     removed: bool,
     tariff_id: String,
-    energy_price: i64,
-    waiting_price: i64,
-    waiting_grace_s: i64,
+    #[sqlx(flatten)]
+    tariff: TariffRow,
 }
 
 /// Makes these the devices of a station. One keeps its id as long as it keeps its number, or else its connector; those
-/// missing from the list leave the map. A changed price is a new version; running charges keep theirs.
+/// missing from the list leave the map. A changed price or term is a new version; running charges keep theirs.
 ///
 /// # Errors
 /// [`StoreError::Refused`] with `DeviceNumberUnique` where another station has a device of that number.
@@ -245,13 +279,10 @@ pub async fn register(db: &mut Db, charger: ChargerId, new: &[NewDevice], now: T
         park(db, &device.id, place).await?;
     }
     for (device, known) in new.iter().zip(matched) {
-        let same_price = known.filter(|k| {
-            (k.energy_price, k.waiting_price, k.waiting_grace_s)
-                == (device.price.0, device.waiting_price.0, device.waiting_grace_s)
-        });
-        let tariff_id = match same_price {
-            Some(known) => known.tariff_id.clone(),
-            None => new_tariff(db, device, now).await?,
+        let tariff = device.tariff();
+        let tariff_id = match known {
+            Some(known) if known.tariff.tariff(0)? == tariff => known.tariff_id.clone(),
+            _ => tariffs::insert(db, &tariff, now).await?,
         };
         put(db, known.map(|k| k.id.clone()), charger, device, &tariff_id).await?;
     }
@@ -265,10 +296,11 @@ fn connector(device: &NewDevice) -> i32 {
 async fn known(db: &mut Db, charger: ChargerId, new: &[NewDevice]) -> Result<Vec<Known>> {
     let lock = db.for_update();
     Ok(on!(db, conn => {
-        let mut sql = QueryBuilder::new(
-            "SELECT s.id, s.charger_id, s.connector, s.device_number, s.removed, s.tariff_id, t.energy_price, t.waiting_price, \
-             t.waiting_grace_s FROM devices s JOIN tariff_versions t ON t.id = s.tariff_id WHERE s.charger_id = ",
-        );
+        let mut sql = QueryBuilder::new(concat!(
+            "SELECT s.id, s.charger_id, s.connector, s.device_number, s.removed, s.tariff_id, ",
+            tariff_columns!(),
+            " FROM devices s JOIN tariff_versions t ON t.id = s.tariff_id WHERE s.charger_id = "
+        ));
         sql.push_bind(charger.to_string());
         for device in new {
             sql.push(" OR s.device_number = ").push_bind(&device.device_number);
@@ -312,21 +344,4 @@ async fn put(db: &mut Db, id: Option<String>, charger: ChargerId, device: &NewDe
         .await?;
     });
     Ok(())
-}
-
-async fn new_tariff(db: &mut Db, new: &NewDevice, now: Timestamp) -> Result<String> {
-    let tariff_id = new_id().to_string();
-    on!(db, conn => {
-        sqlx::query(
-            "INSERT INTO tariff_versions (id, energy_price, waiting_price, waiting_grace_s, created_at) VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(&tariff_id)
-        .bind(new.price.0)
-        .bind(new.waiting_price.0)
-        .bind(new.waiting_grace_s)
-        .bind(now.0)
-        .execute(conn)
-        .await?;
-    });
-    Ok(tariff_id)
 }

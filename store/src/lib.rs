@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod cards;
 pub mod chargers;
+pub mod credit;
 pub mod customers;
 pub mod devices;
 pub mod engine;
@@ -22,6 +23,7 @@ pub mod readings;
 pub mod sessions;
 pub mod settings;
 pub mod settle;
+pub mod tariffs;
 
 pub use engine::{Db, Store};
 pub use error::{Rule, StoreError};

@@ -36,7 +36,17 @@ pub struct Purchase {
     pub energy_price: i64,
     /// Möngö a minute.
     pub waiting_price: i64,
-    /// Möngö.
+    /// The start fee, möngö.
+    pub start_amount: i64,
+    /// The energy line, möngö.
+    pub energy_amount: i64,
+    /// The waiting line, möngö.
+    pub waiting_amount: i64,
+    /// What lifted the sum to the minimum, or, negative, lowered it to the cap, möngö.
+    pub adjustment_amount: i64,
+    /// The VAT that is in the amount, möngö.
+    pub vat_amount: i64,
+    /// The sum of the lines, möngö.
     pub amount: i64,
     /// Möngö.
     pub paid: i64,
@@ -52,7 +62,8 @@ pub struct Purchase {
 
 const SELECT: &str = "SELECT p.id, p.customer_id, p.device_id, d.device_number, d.longitude, d.latitude, \
     COALESCE(s.started_at, s.requested_at) AS started_at, COALESCE(s.ended_at, p.created_at) AS finished_at, p.energy_wh, \
-    p.waiting_s, t.energy_price, t.waiting_price, p.amount, p.paid, p.status, p.option, p.feedback_score, p.feedback_text \
+    p.waiting_s, t.energy_price, t.waiting_price, p.start_amount, p.energy_amount, p.waiting_amount, p.adjustment_amount, \
+    p.vat_amount, p.amount, p.paid, p.status, p.option, p.feedback_score, p.feedback_text \
     FROM purchases p JOIN sessions s ON s.id = p.session_id JOIN devices d ON d.id = p.device_id \
     JOIN tariff_versions t ON t.id = s.tariff_id WHERE ";
 

@@ -1,12 +1,12 @@
 //! Charging sessions: one row each, loaded and saved whole by the writer that holds it.
 
 use evm_domain::{
-    ChargerId, ChargingState, CustomerId, DeviceId, Meter, Money, PurchaseId, Session, SessionId, Status, Tariff,
-    Timestamp, Wh,
+    ChargerId, ChargingState, CustomerId, DeviceId, Meter, Money, PurchaseId, Session, SessionId, Status, Timestamp, Wh,
 };
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
+use crate::tariffs::{self, TariffRow, tariff_columns};
 use crate::{Result, StoreError, id, new_id, optional_id, random};
 
 #[derive(sqlx::FromRow)]
@@ -37,17 +37,33 @@ struct Row {
     power_w: Option<i64>,
     soc: Option<i64>,
     doubt: Option<i16>,
-    energy_price: Option<i64>,
-    waiting_price: Option<i64>,
-    waiting_grace_s: Option<i64>,
+    utc_offset_min: i16,
+    level_at: i64,
+    band_figures: Option<String>,
+    seq_nos: Option<String>,
+    #[sqlx(flatten)]
+    tariff: TariffRow,
     max_power_w: Option<i64>,
 }
 
-const SELECT: &str = "SELECT s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, \
-    s.id_tag, s.remote_start_id, s.start_key, s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, \
-    s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.charging_state, s.power_w, s.soc, s.doubt, \
-    t.energy_price, t.waiting_price, t.waiting_grace_s, d.max_power_w \
-    FROM sessions s LEFT JOIN tariff_versions t ON t.id = s.tariff_id LEFT JOIN devices d ON d.id = s.device_id WHERE ";
+/// The columns of [`Row`].
+macro_rules! columns {
+    () => {
+        concat!(
+            "s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, s.remote_start_id, ",
+            "s.start_key, s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, ",
+            "s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.charging_state, s.power_w, s.soc, s.doubt, ",
+            "s.level_at, s.utc_offset_min, s.band_figures, s.seq_nos, d.max_power_w, ",
+            tariff_columns!()
+        )
+    };
+}
+
+const SELECT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM sessions s LEFT JOIN tariff_versions t ON t.id = s.tariff_id LEFT JOIN devices d ON d.id = s.device_id WHERE "
+);
 
 const LIVE: &str = "s.status IN ('requested', 'active')";
 
@@ -55,19 +71,31 @@ impl TryFrom<Row> for Session {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self> {
+        let tariff = row.tariff.tariff(row.utc_offset_min)?;
+        let meter = Meter {
+            baseline: row.baseline_wh.map(Wh),
+            register: row.register_wh.map(Wh),
+            register_at: Timestamp(row.register_at),
+            level_at: Timestamp(row.level_at),
+            last_at: Timestamp(row.last_at),
+            last_kind: row.last_kind.into(),
+            waiting_ms: row.waiting_ms,
+            quiet_ms: row.quiet_ms,
+            state: ChargingState::from_code(row.charging_state.into()),
+            power_w: row.power_w,
+            soc: row.soc,
+            doubt: row.doubt.and_then(|code| evm_domain::meter::Doubt::from_code(code.into())),
+            ..Meter::default()
+        };
         Ok(Session {
+            meter: tariffs::read_figures(meter, row.band_figures.as_deref(), &tariff)?,
+            tariff,
             id: id(&row.id)?,
             purchase: id(&row.purchase_id)?,
             charger: id(&row.charger_id)?,
             connector: u32::try_from(row.connector).unwrap_or_default(),
             device: optional_id(row.device_id.as_deref())?,
             customer: optional_id(row.customer_id.as_deref())?,
-            // No device, no price: such a session is kept for review and never billed.
-            tariff: Tariff {
-                energy_price: Money(row.energy_price.unwrap_or_default()),
-                waiting_price: Money(row.waiting_price.unwrap_or_default()),
-                waiting_grace_s: row.waiting_grace_s.unwrap_or_default(),
-            },
             max_power_w: row.max_power_w,
             status: Status::parse(&row.status).ok_or_else(|| StoreError::Broken(row.status.clone()))?,
             id_tag: row.id_tag,
@@ -77,19 +105,8 @@ impl TryFrom<Row> for Session {
             ended_at: row.ended_at.map(Timestamp),
             stop_reason: row.stop_reason,
             review: row.review,
-            meter: Meter {
-                baseline: row.baseline_wh.map(Wh),
-                register: row.register_wh.map(Wh),
-                register_at: Timestamp(row.register_at),
-                last_at: Timestamp(row.last_at),
-                last_kind: row.last_kind.into(),
-                waiting_ms: row.waiting_ms,
-                quiet_ms: row.quiet_ms,
-                state: ChargingState::from_code(row.charging_state.into()),
-                power_w: row.power_w,
-                soc: row.soc,
-                doubt: row.doubt.and_then(|code| evm_domain::meter::Doubt::from_code(code.into())),
-            },
+            // Ranges that cannot be read are no reason to lose a charge: they are seen as not there.
+            seq_nos: row.seq_nos.and_then(|text| text.parse().ok()).unwrap_or_default(),
         })
     }
 }
@@ -179,13 +196,21 @@ pub async fn merge(db: &mut Db, from: SessionId, into: SessionId, now: Timestamp
     Ok(())
 }
 
-/// Gives a session the device and the prices of a connector that it did not name at first.
-pub async fn attach(db: &mut Db, session: SessionId, device: DeviceId, tariff_id: &str) -> Result<()> {
+/// Gives a session the device and the prices of a connector that it did not name at first, by a clock that is so far ahead
+/// of UTC.
+pub async fn attach(
+    db: &mut Db,
+    session: SessionId,
+    device: DeviceId,
+    tariff_id: &str,
+    utc_offset_min: i16,
+) -> Result<()> {
     on!(db, conn => {
-        sqlx::query("UPDATE sessions SET device_id = $2, tariff_id = $3 WHERE id = $1 AND tariff_id IS NULL")
+        sqlx::query("UPDATE sessions SET device_id = $2, tariff_id = $3, utc_offset_min = $4 WHERE id = $1 AND tariff_id IS NULL")
             .bind(session.to_string())
             .bind(device.to_string())
             .bind(tariff_id)
+            .bind(utc_offset_min)
             .execute(conn)
             .await?;
     });
@@ -210,12 +235,22 @@ macro_rules! lookups {
 lookups! {
     /// One session, locked until the transaction ends.
     by_id(session: SessionId) => "s.id = $1";
+    /// The session that ends, or ended, in this purchase.
+    of_purchase(purchase: PurchaseId) => "s.purchase_id = $1";
     /// The session that the customer has under way.
     live_of_customer(customer: CustomerId) => "s.customer_id = $1 AND s.status IN ('requested', 'active')";
     /// The session under way at a device, whoever's.
     live_of_device(device: DeviceId) => "s.device_id = $1 AND s.status IN ('requested', 'active')";
     /// The customer's newest session at a device that is or was a charge.
     newest_of(customer: CustomerId, device: DeviceId) => "s.customer_id = $1 AND s.device_id = $2 AND s.status <> 'failed'";
+}
+
+/// Where a session stands, without locking it.
+pub async fn peek_status(db: &mut Db, session: SessionId) -> Result<Option<Status>> {
+    let row: Option<(String,)> = on!(db, conn => {
+        sqlx::query_as("SELECT status FROM sessions WHERE id = $1").bind(session.to_string()).fetch_optional(conn).await?
+    });
+    Ok(row.and_then(|(word,)| Status::parse(&word)))
 }
 
 /// A customer's wish to charge.
@@ -248,7 +283,7 @@ pub struct Requested {
     pub remote_start_id: i64,
 }
 
-/// Holds a device for a customer.
+/// Holds a device for a customer, at the prices and by the station's clock of this moment.
 ///
 /// # Errors
 /// [`StoreError::Refused`] where the device or the customer has a live session.
@@ -260,10 +295,15 @@ pub async fn request(db: &mut Db, new: &NewRequest) -> Result<Requested> {
         // The schema's integer is 32 bits in many stations; the unique index meets the rare twin.
         remote_start_id: i64::from(u32::from_be_bytes(random()) >> 1),
     };
+    let zone: Option<(String,)> = on!(&mut *db, conn => {
+        sqlx::query_as("SELECT time_zone FROM chargers WHERE id = $1").bind(new.charger.to_string()).fetch_optional(conn).await?
+    });
+    let offset = zone.map_or(0, |(zone,)| tariffs::utc_offset_min(&zone, new.now));
     on!(db, conn => {
         sqlx::query(
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, \
-             id_tag, remote_start_id, requested_at, heard_at) VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested', $8, $9, $10, $10)",
+             id_tag, remote_start_id, requested_at, heard_at, utc_offset_min) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested', $8, $9, $10, $10, $11)",
         )
         .bind(made.id.to_string())
         .bind(made.purchase.to_string())
@@ -275,6 +315,7 @@ pub async fn request(db: &mut Db, new: &NewRequest) -> Result<Requested> {
         .bind(&made.id_tag)
         .bind(made.remote_start_id)
         .bind(new.now.0)
+        .bind(offset)
         .execute(conn)
         .await?;
     });
@@ -336,7 +377,7 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
     let ids: Vec<(String,)> = on!(db, conn => {
         let mut sql = QueryBuilder::new(
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
-             transaction_ref, start_key, review, requested_at, started_at, heard_at) ",
+             transaction_ref, start_key, review, requested_at, started_at, heard_at, utc_offset_min) ",
         );
         sql.push_values(new, |mut row, new| {
             let s = &new.session;
@@ -354,7 +395,8 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
                 .push_bind(&s.review)
                 .push_bind(now.0)
                 .push_bind(s.started_at.map(|at| at.0))
-                .push_bind(now.0);
+                .push_bind(now.0)
+                .push_bind(s.tariff.utc_offset_min);
         });
         sql.push(" ON CONFLICT DO NOTHING RETURNING id");
         sql.build_query_as().fetch_all(conn).await?
@@ -418,7 +460,10 @@ pub async fn save(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<(
                 .push_bind(m.power_w)
                 .push_bind(m.soc)
                 .push_bind(m.doubt.map(|doubt| doubt as i16))
-                .push_bind(now.0);
+                .push_bind(now.0)
+                .push_bind(tariffs::figures_text(m, &s.tariff))
+                .push_bind(Some(s.seq_nos.to_string()).filter(|text| !text.is_empty()))
+                .push_bind(m.level_at.0);
         });
         sql.push(") AS v WHERE sessions.id = v.column1");
         sql.build().execute(conn).await?;
@@ -432,7 +477,7 @@ const SAVE: &str = "UPDATE sessions SET connector = v.column2, device_id = v.col
     started_at = v.column10, ended_at = v.column11, baseline_wh = v.column12, register_wh = v.column13, \
     register_at = v.column14, last_at = v.column15, last_kind = v.column16, waiting_ms = v.column17, \
     quiet_ms = v.column18, charging_state = v.column19, power_w = v.column20, soc = v.column21, doubt = v.column22, \
-    heard_at = v.column23, \
+    heard_at = v.column23, band_figures = v.column24, seq_nos = v.column25, level_at = v.column26, \
     settled_at = CASE WHEN v.column5 = 'finished' THEN COALESCE(settled_at, v.column23) ELSE settled_at END FROM (";
 
 /// Which of these customers have a session under way.
@@ -460,6 +505,14 @@ pub struct Live {
     pub session: Session,
     /// Its customer's topic.
     pub topic: String,
+    /// Its customer's balance.
+    pub balance: Money,
+    /// When its charger was last asked to stop because the balance is reached.
+    pub stop_asked_at: Option<Timestamp>,
+    /// Its charger's identity.
+    pub identity: String,
+    /// Its charger's newest connection.
+    pub epoch: i64,
     /// Whether its charger is connected.
     pub online: bool,
 }
@@ -469,28 +522,41 @@ struct LiveRow {
     #[sqlx(flatten)]
     session: Row,
     topic: String,
+    balance: i64,
+    stop_asked_at: Option<i64>,
+    identity: String,
+    epoch: i64,
     online: bool,
 }
 
 /// All running charges that somebody pays for, `after` an id, oldest first.
 pub async fn running(db: &mut Db, after: &str, limit: i64) -> Result<Vec<Live>> {
     let rows = on!(db, conn => {
-        sqlx::query_as::<_, LiveRow>(
-            "SELECT s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, s.remote_start_id, s.start_key, \
-             s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, \
-             s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.charging_state, s.power_w, s.soc, s.doubt, \
-             t.energy_price, t.waiting_price, t.waiting_grace_s, d.max_power_w, c.topic, h.online \
+        sqlx::query_as::<_, LiveRow>(concat!(
+            "SELECT ",
+            columns!(),
+            ", c.topic, c.balance, s.stop_asked_at, h.identity, h.epoch, h.online \
              FROM sessions s JOIN customers c ON c.id = s.customer_id JOIN chargers h ON h.id = s.charger_id \
              LEFT JOIN tariff_versions t ON t.id = s.tariff_id LEFT JOIN devices d ON d.id = s.device_id \
-             WHERE s.status = 'active' AND s.id > $1 ORDER BY s.id LIMIT $2",
-        )
+             WHERE s.status = 'active' AND s.id > $1 ORDER BY s.id LIMIT $2"
+        ))
         .bind(after)
         .bind(limit)
         .fetch_all(conn)
         .await?
     });
     rows.into_iter()
-        .map(|row| Ok(Live { session: row.session.try_into()?, topic: row.topic, online: row.online }))
+        .map(|row| {
+            Ok(Live {
+                session: row.session.try_into()?,
+                topic: row.topic,
+                balance: Money(row.balance),
+                stop_asked_at: row.stop_asked_at.map(Timestamp),
+                identity: row.identity,
+                epoch: row.epoch,
+                online: row.online,
+            })
+        })
         .collect()
 }
 

@@ -36,20 +36,26 @@ pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> R
     }
     on!(&mut *db, conn => {
         let mut sql = QueryBuilder::new(
-            "INSERT INTO purchases (id, session_id, customer_id, device_id, energy_wh, waiting_s, energy_amount, waiting_amount, \
-             amount, status, created_at, paid_at) ",
+            "INSERT INTO purchases (id, session_id, customer_id, device_id, energy_wh, waiting_s, start_amount, energy_amount, \
+             waiting_amount, adjustment_amount, energy_part, waiting_part, vat_amount, amount, status, created_at, paid_at) ",
         );
         sql.push_values(&paid_by, |mut row, (session, customer, device, bill)| {
             // Nothing to pay is paid; it must not keep its customer from the next charge.
             let free = bill.total() == Money::ZERO;
+            let (energy_part, waiting_part) = bill.parts();
             row.push_bind(session.purchase.to_string())
                 .push_bind(session.id.to_string())
                 .push_bind(customer.to_string())
                 .push_bind(device.to_string())
                 .push_bind(bill.energy.0)
                 .push_bind(bill.waiting_s)
+                .push_bind(bill.start_amount.0)
                 .push_bind(bill.energy_amount.0)
                 .push_bind(bill.waiting_amount.0)
+                .push_bind(bill.adjustment_amount.0)
+                .push_bind(energy_part.0)
+                .push_bind(waiting_part.0)
+                .push_bind(bill.vat_amount.0)
                 .push_bind(bill.total().0)
                 .push_bind(if free { "paid" } else { "unpaid" })
                 .push_bind(now.0)
@@ -97,8 +103,11 @@ struct Booked {
     customer_id: String,
     energy_wh: i64,
     waiting_s: i64,
+    start_amount: i64,
     energy_amount: i64,
     waiting_amount: i64,
+    adjustment_amount: i64,
+    vat_amount: i64,
     paid: i64,
 }
 
@@ -108,7 +117,8 @@ pub async fn correct(db: &mut Db, session: &Session, now: Timestamp) -> Result<b
     let lock = db.for_update();
     let booked: Option<Booked> = on!(&mut *db, conn => {
         let mut sql = QueryBuilder::new(
-            "SELECT s.customer_id, s.energy_wh, s.waiting_s, s.energy_amount, s.waiting_amount, s.paid FROM purchases s WHERE s.id = ",
+            "SELECT s.customer_id, s.energy_wh, s.waiting_s, s.start_amount, s.energy_amount, s.waiting_amount, s.adjustment_amount, \
+             s.vat_amount, s.paid FROM purchases s WHERE s.id = ",
         );
         sql.push_bind(session.purchase.to_string()).push(lock);
         sql.build_query_as().fetch_optional(conn).await?
@@ -117,8 +127,11 @@ pub async fn correct(db: &mut Db, session: &Session, now: Timestamp) -> Result<b
     let before = Bill {
         energy: Wh(booked.energy_wh),
         waiting_s: booked.waiting_s,
+        start_amount: Money(booked.start_amount),
         energy_amount: Money(booked.energy_amount),
         waiting_amount: Money(booked.waiting_amount),
+        adjustment_amount: Money(booked.adjustment_amount),
+        vat_amount: Money(booked.vat_amount),
     };
     let bill = session.bill();
     if bill == before {
@@ -126,11 +139,13 @@ pub async fn correct(db: &mut Db, session: &Session, now: Timestamp) -> Result<b
     }
     let customer = crate::id(&booked.customer_id)?;
     let total = bill.total();
+    let (energy_part, waiting_part) = bill.parts();
     let surplus = (Money(booked.paid) - total).max(Money::ZERO);
     let paid = Money(booked.paid) - surplus;
     on!(&mut *db, conn => {
         sqlx::query(
             "UPDATE purchases SET energy_wh = $2, waiting_s = $3, energy_amount = $4, waiting_amount = $5, amount = $6, paid = $7, \
+             start_amount = $9, adjustment_amount = $10, energy_part = $11, waiting_part = $12, vat_amount = $13, \
              status = CASE WHEN $7 < $6 THEN 'unpaid' ELSE 'paid' END, \
              paid_at = CASE WHEN $7 < $6 THEN NULL ELSE COALESCE(paid_at, $8) END WHERE id = $1",
         )
@@ -142,6 +157,11 @@ pub async fn correct(db: &mut Db, session: &Session, now: Timestamp) -> Result<b
         .bind(total.0)
         .bind(paid.0)
         .bind(now.0)
+        .bind(bill.start_amount.0)
+        .bind(bill.adjustment_amount.0)
+        .bind(energy_part.0)
+        .bind(waiting_part.0)
+        .bind(bill.vat_amount.0)
         .execute(conn)
         .await?;
     });

@@ -68,12 +68,15 @@ pub(crate) async fn describe(app: &App, db: &mut Db, customer: CustomerId, login
         Some(device) => devices::by_id(db, device, true).await?,
         None => None,
     };
-    let device = device.zip(session).map(|(device, session)| ChargingDevice {
-        id: device.id.to_string(),
-        device_number: device.device_number,
-        location: Location { longitude: device.longitude, latitude: device.latitude },
-        waiting_price: Mnt(session.tariff.waiting_price),
-        price: Mnt(session.tariff.energy_price),
+    let device = device.zip(session).map(|(device, session)| {
+        let (price, waiting_price) = session.tariff.prices_at(evm_store::now());
+        ChargingDevice {
+            id: device.id.to_string(),
+            device_number: device.device_number,
+            location: Location { longitude: device.longitude, latitude: device.latitude },
+            waiting_price: Mnt(waiting_price),
+            price: Mnt(price),
+        }
     });
     Ok(Login {
         token: token.to_owned(),

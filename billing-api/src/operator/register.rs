@@ -175,6 +175,7 @@ fn new_device(n: usize, device: &RegisterDevice) -> Answer<NewDevice> {
         waiting_grace_s: device.waiting_grace,
         max_power_w: device.max_power,
         out_of_service: device.out_of_service,
+        ..NewDevice::default()
     })
 }
 

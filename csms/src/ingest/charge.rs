@@ -4,17 +4,20 @@ use std::collections::HashSet;
 
 use evm_domain::session::points_of;
 use evm_domain::{
-    ChargerEvent, ChargerId, CustomerId, Meter, Phase, Point, PointKind, PurchaseId, Session, SessionId, Status,
-    StatusReport, Timestamp, TransactionUpdate,
+    ChargerEvent, ChargerId, CustomerId, Meter, Phase, Point, PointKind, PurchaseId, SeqNos, Session, SessionId,
+    Status, StatusReport, Tariff, Timestamp, TransactionUpdate,
 };
 use evm_store::chargers::{self, Place};
 use evm_store::sessions::{self, Begun, Found, NewSession};
 use evm_store::{Db, Result, new_id, readings, settle};
 
-use super::Told;
 use super::batch::Taken;
 use super::matching::{Match, find};
+use super::{Then, Told};
 use crate::ocpp::TagStatus;
+
+/// The review of a session whose connector is no device.
+const NO_DEVICE: &str = "no_device";
 
 /// A session on the desk.
 #[derive(Debug)]
@@ -62,9 +65,11 @@ pub(super) struct Desk {
     /// Sessions whose device is needed by another, with the reason: ended before anything else is written.
     displaced: Vec<usize>,
     merges: Vec<(SessionId, SessionId)>,
-    attached: Vec<(SessionId, evm_domain::DeviceId, String)>,
+    attached: Vec<(SessionId, evm_domain::DeviceId, String, i16)>,
     /// Which outcome waits for the number of which entry's transaction.
     numbers: Vec<(usize, usize)>,
+    /// Which outcome may ask for more, after what became of which entry.
+    told_of: Vec<(usize, usize)>,
     taken: usize,
 }
 
@@ -75,11 +80,12 @@ impl Desk {
         let mut entries: Vec<Entry> = Vec::new();
         let live = sessions::load_live(db, &wanted.chargers).await?;
         let mut found: Vec<Found> = live.into_iter().map(|session| Found { start_key: None, session }).collect();
-        let unknown: Vec<String> = wanted
-            .transactions
-            .into_iter()
-            .filter(|id| !found.iter().any(|f| f.session.transaction.as_ref() == Some(id)))
-            .collect();
+        // 2.0.1 stations make their own ids, and two may make the same.
+        let is_here = |charger: &ChargerId, id: &String| {
+            found.iter().any(|f| f.session.charger == *charger && f.session.transaction.as_ref() == Some(id))
+        };
+        let elsewhere = wanted.transactions.into_iter().filter(|(charger, id)| !is_here(charger, id));
+        let unknown: Vec<String> = elsewhere.map(|(_, id)| id).collect();
         found.extend(sessions::by_transactions(db, &unknown).await?);
         found.extend(sessions::by_start_keys(db, &wanted.start_keys).await?);
         found.extend(sessions::failed_by_tags(db, &wanted.start_tags).await?);
@@ -90,7 +96,10 @@ impl Desk {
             }
         }
         let places = chargers::places(db, &wanted.starters).await?;
-        let cards = chargers::card_owners(db, &wanted.tags).await?;
+        let without_place = entries.iter().filter(|entry| entry.session.review.as_deref() == Some(NO_DEVICE));
+        let tags_before = without_place.filter_map(|entry| entry.session.id_tag.clone()).filter(|_| !places.is_empty());
+        let tags: Vec<String> = wanted.tags.into_iter().chain(tags_before).collect();
+        let cards = chargers::card_owners(db, &tags).await?;
         let late = entries.iter().filter(|entry| entry.session.status == Status::Failed);
         let owners: Vec<_> =
             cards.iter().map(|(_, owner)| *owner).chain(late.filter_map(|entry| entry.session.customer)).collect();
@@ -105,6 +114,7 @@ impl Desk {
             merges: Vec::new(),
             attached: Vec::new(),
             numbers: Vec::new(),
+            told_of: Vec::new(),
             taken: 0,
         })
     }
@@ -129,8 +139,11 @@ impl Desk {
             let s = &entry.session;
             s.charger == charger && s.status.is_live() && s.customer.is_some() && s.id_tag.as_deref() == Some(id_tag)
         });
-        let is_card = self.cards.iter().any(|(tag, _)| tag == id_tag);
-        if issued || is_card { TagStatus::Accepted } else { TagStatus::Invalid }
+        if issued || self.is_card(Some(id_tag)) { TagStatus::Accepted } else { TagStatus::Invalid }
+    }
+
+    fn is_card(&self, id_tag: Option<&str>) -> bool {
+        self.cards.iter().any(|(tag, _)| Some(tag.as_str()) == id_tag)
     }
 
     /// A connector's state tells of the transaction that is open there.
@@ -143,8 +156,7 @@ impl Desk {
         let Some(n) = open else { return };
         let point = Point { at: report.at, kind: PointKind::State, value: state as i64 };
         let entry = &mut self.entries[n];
-        let max_power = entry.session.max_power_w;
-        entry.fold_again |= !entry.session.meter.append(point, max_power);
+        entry.fold_again |= !entry.session.append(point);
         entry.changed = true;
         self.points.push((entry.session.id, point));
     }
@@ -156,6 +168,10 @@ impl Desk {
             Match::New => self.begin(charger, update),
             Match::Nowhere => return Taken::aside("no such transaction"),
         };
+        if let Some(ended_at) = self.entries[n].session.ended_at.filter(|_| is_stop(update)) {
+            // The first one counts (1.6 numbers nothing).
+            return if ended_at == update.at { Taken::default() } else { Taken::aside("stopped before") };
+        }
         self.apply(n, charger, update);
         let entry = &self.entries[n];
         let session = &entry.session;
@@ -164,6 +180,8 @@ impl Desk {
             taken.outcome.tag = Some(match session.review.as_deref() {
                 Some("concurrent_tx") => TagStatus::ConcurrentTx,
                 _ if session.customer.is_some() => TagStatus::Accepted,
+                // Where it charges is not told yet (2.0.1).
+                _ if session.connector == 0 && self.is_card(session.id_tag.as_deref()) => TagStatus::Accepted,
                 _ => TagStatus::Invalid,
             });
             if update.own_id && update.id_tag.is_none() {
@@ -175,6 +193,10 @@ impl Desk {
             if session.transaction.is_none() {
                 self.numbers.push((self.taken, n));
             }
+        }
+        let nobodys = matches!(taken.outcome.tag, Some(TagStatus::Invalid | TagStatus::ConcurrentTx));
+        if update.phase == Phase::Ended || (nobodys && session.ended_at.is_none()) {
+            self.told_of.push((self.taken, n));
         }
         taken
     }
@@ -203,9 +225,9 @@ impl Desk {
         entry.fold_again |= applied.fold_again;
         if was == Status::Finished {
             // Settled while the charger was out of touch: only its own word of the end corrects the bill.
-            entry.correct |= applied.settle && (update.phase == Phase::Ended || had_ended);
+            entry.correct |= applied.over && (update.phase == Phase::Ended || had_ended);
         } else {
-            entry.settle |= applied.settle;
+            entry.settle |= applied.complete;
         }
         let id = entry.session.id;
         self.points.extend(points.into_iter().map(|point| (id, point)));
@@ -223,24 +245,29 @@ impl Desk {
             && self.entries[n].new.is_none()
             && session.status == Status::Active
         {
-            self.attached.push((session.id, place.device, place.tariff_id.clone()));
+            let tariff = place.tariff_at(session.started_at.unwrap_or(update.at));
+            self.attached.push((session.id, place.device, place.tariff_id.clone(), tariff.utc_offset_min));
             let place = place.clone();
-            let session = &mut self.entries[n].session;
-            (session.device, session.tariff, session.max_power_w) =
-                (Some(place.device), place.tariff, place.max_power_w);
+            let entry = &mut self.entries[n];
+            let session = &mut entry.session;
+            (session.device, session.tariff, session.max_power_w) = (Some(place.device), tariff, place.max_power_w);
             session.connector = connector;
+            // What was told before is sorted by this tariff's bands and held against this plug's power.
+            entry.fold_again = true;
             self.displace_others(n);
         }
         let session = &self.entries[n].session;
+        // The tag may have been told before the place was.
+        let told_before = session.id_tag.clone().filter(|_| session.review.as_deref() == Some(NO_DEVICE));
         if session.customer.is_none()
             && session.status == Status::Active
             && session.device.is_some()
-            && let Some(tag) = &update.id_tag
+            && let Some(tag) = update.id_tag.clone().or(told_before)
         {
-            let (customer, review) = self.owner_of(tag);
+            let (customer, review) = self.owner_of(&tag);
             let session = &mut self.entries[n].session;
             session.customer = customer;
-            session.id_tag = Some(tag.clone());
+            session.id_tag = Some(tag);
             session.review = review.map(str::to_owned);
         }
     }
@@ -266,7 +293,7 @@ impl Desk {
         }
         let (customer, review) = match (&update.id_tag, &place) {
             (Some(tag), Some(_)) => self.owner_of(tag),
-            (_, None) => (None, Some("no_device")),
+            (_, None) => (None, Some(NO_DEVICE)),
             (None, Some(_)) => (None, Some("unknown_tag")),
         };
         let session = Session {
@@ -276,7 +303,7 @@ impl Desk {
             connector,
             device: place.as_ref().map(|p| p.device),
             customer,
-            tariff: place.as_ref().map_or(NO_TARIFF, |p| p.tariff),
+            tariff: place.as_ref().map_or_else(Tariff::default, |p| p.tariff_at(update.at)),
             max_power_w: place.as_ref().and_then(|p| p.max_power_w),
             status: Status::Active,
             id_tag: update.id_tag.clone(),
@@ -286,6 +313,7 @@ impl Desk {
             ended_at: None,
             stop_reason: None,
             review: review.map(str::to_owned),
+            seq_nos: SeqNos::default(),
             meter: Meter::default(),
         };
         let start_key = update.start_key.clone();
@@ -306,6 +334,7 @@ impl Desk {
         new.started_at = old.started_at;
         new.ended_at = old.ended_at;
         new.stop_reason = old.stop_reason;
+        new.seq_nos.join(&old.seq_nos);
         if old.connector != 0 {
             new.connector = old.connector;
         }
@@ -336,12 +365,6 @@ impl Desk {
     }
 }
 
-const NO_TARIFF: evm_domain::Tariff = evm_domain::Tariff {
-    energy_price: evm_domain::Money::ZERO,
-    waiting_price: evm_domain::Money::ZERO,
-    waiting_grace_s: 0,
-};
-
 impl Desk {
     /// Writes what changed. `true`: there are new events in the outbox.
     pub(super) async fn close(mut self, db: &mut Db, outcomes: &mut [Taken], now: Timestamp) -> Result<bool> {
@@ -349,15 +372,15 @@ impl Desk {
         for (from, into) in &self.merges {
             sessions::merge(db, *from, *into, now).await?;
         }
-        for (session, device, tariff_id) in &self.attached {
-            sessions::attach(db, *session, *device, tariff_id).await?;
+        for (session, device, tariff_id, utc_offset_min) in &self.attached {
+            sessions::attach(db, *session, *device, tariff_id, *utc_offset_min).await?;
         }
         self.number(db, outcomes).await?;
         self.insert_new(db, now).await?;
         readings::insert(db, &self.points).await?;
         for entry in self.entries.iter_mut().filter(|entry| entry.fold_again) {
             let points = readings::of(db, entry.session.id).await?;
-            entry.session.meter = Meter::fold(points, entry.session.max_power_w);
+            entry.session.fold(points);
         }
         let begun: Vec<_> = self
             .entries
@@ -380,7 +403,22 @@ impl Desk {
         let changed: Vec<_> =
             self.entries.iter().filter(|entry| entry.changed && !entry.gone).map(|entry| &entry.session).collect();
         sessions::save(db, &changed, now).await?;
+        self.ask_for_more(outcomes);
         Ok(has_events)
+    }
+
+    /// What the stations are to be asked next.
+    fn ask_for_more(&self, outcomes: &mut [Taken]) {
+        for (outcome, n) in &self.told_of {
+            let session = &self.entries[*n].session;
+            let Some(transaction) = session.transaction.clone() else { continue };
+            outcomes[*outcome].then = match (session.ended_at, session.status) {
+                (None, _) => Some(Then::Stop(transaction)),
+                // Its begin or something between is missing.
+                (Some(_), Status::Active) => Some(Then::AskForRest { session: session.id, transaction }),
+                (Some(_), _) => None,
+            };
+        }
     }
 
     /// Before the new holder of the device is written, for the device takes one live session only.
@@ -436,11 +474,16 @@ impl Desk {
     }
 }
 
+/// Whether it is a StopTransaction of 1.6.
+fn is_stop(update: &TransactionUpdate) -> bool {
+    update.phase == Phase::Ended && !update.own_id
+}
+
 /// What must be loaded for a batch.
 #[derive(Default)]
 struct Wanted {
     chargers: Vec<ChargerId>,
-    transactions: Vec<String>,
+    transactions: Vec<(ChargerId, String)>,
     start_keys: Vec<String>,
     tags: Vec<String>,
     start_tags: Vec<String>,
@@ -454,7 +497,7 @@ impl Wanted {
             match &message.decoded.event {
                 ChargerEvent::Transaction(update) => {
                     wanted.chargers.push(message.charger);
-                    wanted.transactions.extend(update.transaction.clone());
+                    wanted.transactions.extend(update.transaction.clone().map(|id| (message.charger, id)));
                     wanted.start_keys.extend(update.start_key.clone());
                     wanted.tags.extend(update.id_tag.clone());
                     if update.phase == Phase::Started || update.own_id {
