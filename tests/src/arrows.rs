@@ -10,13 +10,14 @@ const OURS: &[(&str, &[&str])] = &[
     ("csms", &["evm-domain", "evm-store", "evm-bus"]),
     ("billing-api", &["evm-domain", "evm-store", "evm-bus"]),
     ("ocpp-sim", &[]),
-    ("evm", &["evm-domain", "evm-store", "evm-bus", "csms", "billing-api", "ocpp-sim"]),
-    ("evm-tests", &["evm-domain", "evm-store", "evm-bus", "ocpp-sim"]),
+    ("qpay-sim", &[]),
+    ("evm", &["evm-domain", "evm-store", "evm-bus", "csms", "billing-api", "ocpp-sim", "qpay-sim"]),
+    ("evm-tests", &["evm-domain", "evm-store", "evm-bus", "ocpp-sim", "qpay-sim"]),
     ("evm-bench", &["evm-domain", "evm-store", "evm-bus", "csms"]),
 ];
 
 /// What the tests of a package may use beside that.
-const FOR_TESTS: &[(&str, &[&str])] = &[("csms", &["ocpp-sim"])];
+const FOR_TESTS: &[(&str, &[&str])] = &[("csms", &["ocpp-sim"]), ("billing-api", &["qpay-sim"])];
 
 /// Crates that only some of ours may use. `evm` talks to NATS as the demo's phone does.
 const KEPT: &[(&str, &[&str])] = &[
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_simulator_serves_tests_only() {
+    fn the_simulators_serve_tests_only() {
         let mut csms = package("csms", &["ocpp-sim"]);
         assert_eq!(wrong(json!([csms])).len(), 1);
         csms["dependencies"][0]["kind"] = "dev".into();
