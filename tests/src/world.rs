@@ -178,6 +178,8 @@ pub fn operator(base: &str) -> Operator {
 }
 
 fn client() -> reqwest::Client {
+    // Built along with the API, reqwest has TLS without a provider of its own; the second time it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap()
 }
 
