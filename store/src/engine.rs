@@ -4,7 +4,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::{PgConnectOptions, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -138,6 +138,33 @@ impl Store {
             Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
         }
         Ok(())
+    }
+
+    /// How many migrations the database lacks. Changes nothing.
+    ///
+    /// # Errors
+    /// Where the database does not answer, or is newer than the program.
+    pub async fn pending_migrations(&self) -> Result<usize, StoreError> {
+        let (all, applied) = match self {
+            Self::Sqlite { read, .. } => {
+                let mut connection = read.acquire().await?;
+                (&SQLITE_MIGRATIONS, connection.list_applied_migrations(&SQLITE_MIGRATIONS.table_name).await)
+            }
+            Self::Postgres(pool) => {
+                let mut connection = pool.acquire().await?;
+                (&POSTGRES_MIGRATIONS, connection.list_applied_migrations(&POSTGRES_MIGRATIONS.table_name).await)
+            }
+        };
+        let applied = match applied {
+            Ok(applied) => applied,
+            // A fresh database has no table of migrations.
+            Err(MigrateError::Execute(sqlx::Error::Database(_))) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(newer) = applied.iter().find(|migration| !all.version_exists(migration.version)) {
+            return Err(MigrateError::VersionMissing(newer.version).into());
+        }
+        Ok(all.iter().filter(|migration| !applied.iter().any(|done| done.version == migration.version)).count())
     }
 
     /// A connection for reading, each statement on its own.
