@@ -110,17 +110,18 @@ pub async fn set_info(db: &mut Db, customer: CustomerId, name: &str, email: &str
     Ok(())
 }
 
-/// Where to push; a token belongs to its newest customer.
-pub async fn set_push_token(db: &mut Db, customer: CustomerId, token: &str) -> Result<()> {
+/// Where to push, as told in this login; a token belongs to its newest customer.
+pub async fn set_push_token(db: &mut Db, customer: CustomerId, login: &str, token: &str) -> Result<()> {
     on!(db, conn => {
-        sqlx::query("UPDATE customers SET fcm_token = NULL WHERE fcm_token = $2 AND id <> $1")
+        sqlx::query("UPDATE customers SET fcm_token = NULL, fcm_login = NULL WHERE fcm_token = $2 AND id <> $1")
             .bind(customer.to_string())
             .bind(token)
             .execute(&mut *conn)
             .await?;
-        sqlx::query("UPDATE customers SET fcm_token = $2 WHERE id = $1")
+        sqlx::query("UPDATE customers SET fcm_token = $2, fcm_login = $3 WHERE id = $1")
             .bind(customer.to_string())
             .bind(token)
+            .bind(login)
             .execute(&mut *conn)
             .await?;
     });

@@ -67,14 +67,18 @@ pub async fn waiting(db: &mut Db, limit: i64) -> Result<Vec<Waiting>> {
     }))
 }
 
-/// Marks events as published.
-pub async fn published(db: &mut Db, ids: &[i64], now: Timestamp) -> Result<()> {
+/// Marks events as published; as pushed too where nobody pushes, so that they do not wait for it.
+pub async fn published(db: &mut Db, ids: &[i64], nobody_pushes: bool, now: Timestamp) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
     on!(db, conn => {
         let mut sql = QueryBuilder::new("UPDATE outbox SET published_at = ");
-        sql.push_bind(now.0).push(" WHERE id IN (");
+        sql.push_bind(now.0);
+        if nobody_pushes {
+            sql.push(", pushed_at = ").push_bind(now.0);
+        }
+        sql.push(" WHERE id IN (");
         let mut list = sql.separated(", ");
         for id in ids {
             list.push_bind(*id);
@@ -83,6 +87,48 @@ pub async fn published(db: &mut Db, ids: &[i64], now: Timestamp) -> Result<()> {
         sql.build().execute(conn).await?;
     });
     Ok(())
+}
+
+/// An event as it was written.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Written {
+    /// Grows in the order of writing; one that was written beside others may come to sight after them.
+    pub id: i64,
+    /// The event's name.
+    pub name: String,
+    /// JSON.
+    pub payload: String,
+    /// When it happened, milliseconds since 1970.
+    pub created_at: i64,
+    /// When it went out, milliseconds since 1970.
+    pub published_at: Option<i64>,
+}
+
+/// A customer's events after this one, oldest first.
+pub async fn after(db: &mut Db, customer: CustomerId, after: i64, limit: i64) -> Result<Vec<Written>> {
+    Ok(on!(db, conn => {
+        sqlx::query_as(
+            "SELECT id, name, payload, created_at, published_at FROM outbox WHERE customer_id = $1 AND id > $2 \
+             ORDER BY id LIMIT $3",
+        )
+        .bind(customer.to_string())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(conn)
+        .await?
+    }))
+}
+
+/// The newest event of a customer that was written before a moment; 0 where there is none.
+pub async fn newest_before(db: &mut Db, customer: CustomerId, before: Timestamp) -> Result<i64> {
+    let (newest,): (i64,) = on!(db, conn => {
+        sqlx::query_as("SELECT COALESCE(MAX(id), 0) FROM outbox WHERE customer_id = $1 AND created_at < $2")
+            .bind(customer.to_string())
+            .bind(before.0)
+            .fetch_one(conn)
+            .await?
+    });
+    Ok(newest)
 }
 
 /// Forgets events that were published before a moment.
