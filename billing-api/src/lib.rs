@@ -7,14 +7,19 @@ mod balance;
 mod chargers;
 mod customer;
 mod devices;
+mod events;
 mod health;
 mod http;
 mod openapi;
 mod operator;
+mod outgoing;
 pub mod payments;
 mod purchases;
+pub mod push;
 mod relay;
 mod secrets;
+mod server;
+pub mod sms;
 mod sweep;
 
 use std::sync::Arc;
@@ -27,7 +32,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use http::rates::Rates;
+
+pub use http::address::{BadNetwork, Networks};
 pub use openapi::document;
+pub use outgoing::BadSetting;
 
 /// The settings of the billing API.
 #[derive(Debug, Clone)]
@@ -40,6 +49,22 @@ pub struct Config {
     pub otp_dev_code: Option<String>,
     /// Country calling codes of the phones that may log in.
     pub phone_countries: Vec<u16>,
+    /// What sends codes.
+    pub sms: sms::Sms,
+    /// What a message with a code says.
+    pub sms_text: sms::Text,
+    /// Most codes that are sent in an hour, to everybody together.
+    pub codes_per_hour: u32,
+    /// Where push messages go; `None`: there are none.
+    pub fcm: Option<push::Fcm>,
+    /// Proxies whose headers say where a request comes from.
+    pub trusted_proxies: Networks,
+    /// Requests a second of one address, and in bursts four times as many; 0: no limit.
+    pub rate_per_address: u32,
+    /// Requests a second of one customer, and in bursts four times as many; 0: no limit.
+    pub rate_per_customer: u32,
+    /// Most open connections.
+    pub max_connections: usize,
     /// Where the gateway and the browser reach this API, without a slash at the end.
     pub public_url: String,
     /// What customers are told to connect to for events, `nats://…`.
@@ -56,6 +81,14 @@ impl Config {
             admin_token,
             otp_dev_code: None,
             phone_countries: vec![976],
+            sms: sms::Sms::Log,
+            sms_text: sms::Text::default(),
+            codes_per_hour: 500,
+            fcm: None,
+            trusted_proxies: Networks::default(),
+            rate_per_address: 50,
+            rate_per_customer: 20,
+            max_connections: 4000,
             public_url: "http://127.0.0.1:8080".into(),
             nats_servers: "nats://127.0.0.1:4222".into(),
             command_timeout: Duration::from_secs(35),
@@ -69,6 +102,10 @@ struct App {
     store: Store,
     bus: Bus,
     config: Arc<Config>,
+    sms: sms::Sender,
+    streams: events::Slots,
+    rates: Arc<Rates>,
+    shutdown: CancellationToken,
 }
 
 impl App {
@@ -91,14 +128,24 @@ pub async fn run(
     config: Config,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let app = App { store, bus, config: Arc::new(config) };
     let work = TaskTracker::new();
+    let app = App {
+        store,
+        bus,
+        sms: sms::Sender::new(config.sms.clone(), config.sms_text.clone(), work.clone(), shutdown.clone()),
+        streams: events::Slots::default(),
+        rates: Arc::new(Rates::new(config.rate_per_address, config.rate_per_customer)),
+        config: Arc::new(config),
+        shutdown: shutdown.clone(),
+    };
+    work.spawn_blocking(customer::phone::warm_up);
     work.spawn(relay::run(app.clone(), shutdown.clone()));
+    work.spawn(push::run(app.clone(), shutdown.clone()));
     work.spawn(sweep::run(app.clone(), shutdown.clone()));
-    work.close();
+    let config = app.config.clone();
     let router = openapi::router(app);
-    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned()).await?;
+    server::serve(listener, router, config.max_connections, &config.trusted_proxies, &shutdown).await?;
+    work.close();
     shutdown.cancel();
     work.wait().await;
     Ok(())

@@ -49,7 +49,8 @@ pub(crate) async fn run(app: App, shutdown: CancellationToken) {
     }
 }
 
-async fn next_hint(hints: &mut Option<evm_bus::Subscription>) -> bool {
+/// Waits for a hint; `false`: no more come from this subscription.
+pub(crate) async fn next_hint(hints: &mut Option<evm_bus::Subscription>) -> bool {
     match hints {
         Some(hints) => hints.next().await.is_some(),
         None => std::future::pending().await,
@@ -77,7 +78,7 @@ async fn relay(app: &App, node: &str) -> Result<(), RelayError> {
         app.bus.confirm().await?;
         let ids: Vec<_> = waiting.iter().map(|event| event.id).collect();
         let mut db = app.store.begin().await?;
-        outbox::published(&mut db, &ids, now()).await?;
+        outbox::published(&mut db, &ids, true, now()).await?;
         db.commit().await?;
         if i64::try_from(ids.len()).unwrap_or(BATCH) < BATCH {
             return Ok(());

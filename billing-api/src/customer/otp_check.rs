@@ -1,12 +1,13 @@
 use axum::Json;
 use axum::extract::State;
-use evm_store::{customers, logins, now};
+use evm_store::{customers, limits, logins, now};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::login::{Login, describe};
-use super::phone;
+use super::{code_limits, phone};
 use crate::App;
+use crate::http::address::Client;
 use crate::http::extract::Body;
 use crate::http::problem::{Answer, Code, Problem, refusals};
 use crate::secrets::{events_password, hash, new_token};
@@ -29,26 +30,37 @@ pub(crate) struct OtpCheck {
 
 refusals!(OtpCheckRefusals: InvalidRequest, WrongCode, TooManyRequests);
 
-/// Logs in with a code. An unknown phone becomes a new customer.
+/// Logs in with a code, which is used up by that. An unknown phone becomes a new customer. A code survives 4 wrong tries;
+/// beside that, 15 for a phone in 15 minutes and 60 from an address in an hour are too many.
 #[utoipa::path(
     post, path = "/user/otp-check", operation_id = "otpCheck", tag = "login", security(()),
     request_body = OtpCheck, responses((status = 200, body = Login), OtpCheckRefusals)
 )]
-pub(crate) async fn otp_check(State(app): State<App>, Body(body): Body<OtpCheck>) -> Answer<Json<Login>> {
+pub(crate) async fn otp_check(
+    State(app): State<App>,
+    Client(from): Client,
+    Body(body): Body<OtpCheck>,
+) -> Answer<Json<Login>> {
     let phone = phone::parse(&body.phone, &app.config.phone_countries)?;
     let code = body.code.trim();
     if code.is_empty() || code.len() > 16 {
         return Err(Problem::field("code", "has 1 to 16 characters"));
     }
     let secret = &app.config.server_secret;
+    let keys = code_limits::tries(&phone, from);
+    let too_many = |wait_ms| Problem::from(Code::TooManyRequests).retry_after_ms(wait_ms);
     let mut db = app.store.begin().await?;
+    if let Some(wait_ms) = limits::wait(&mut db, &keys.of_tries(), now()).await? {
+        return Err(too_many(wait_ms));
+    }
     let by_dev_code =
         app.config.otp_dev_code.as_deref().is_some_and(|dev| bool::from(dev.as_bytes().ct_eq(code.as_bytes())));
     let hashed = hash(secret, "otp", &format!("{phone}:{code}"));
     if !by_dev_code && !logins::use_code(&mut db, &phone, &hashed, MOST_TRIES, now()).await? {
+        let refused = limits::take(&mut db, &keys.of_tries(), now()).await?;
         // The counted try must last.
         db.commit().await?;
-        return Err(Code::WrongCode.into());
+        return Err(refused.map_or_else(|| Code::WrongCode.into(), too_many));
     }
     let customer = customers::of_phone(&mut db, &phone, now()).await?;
     let token = new_token();

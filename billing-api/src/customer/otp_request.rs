@@ -1,18 +1,17 @@
 use axum::extract::State;
 use axum::http::StatusCode;
-use evm_store::{logins, now};
+use evm_store::{limits, logins, now};
 use serde::Deserialize;
 
-use super::phone;
+use super::{code_limits, phone};
 use crate::App;
+use crate::http::address::Client;
 use crate::http::extract::Body;
 use crate::http::problem::{Answer, Code, Problem, refusals};
 use crate::secrets::hash;
 
 /// How long a code is good.
 const LIVES_MS: i64 = 5 * 60_000;
-/// How long until another one is sent.
-const RESEND_MS: i64 = 60_000;
 
 /// Whom to send a code.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -24,23 +23,30 @@ pub(crate) struct OtpRequest {
 
 refusals!(OtpRequestRefusals: InvalidRequest, TooManyRequests);
 
-/// Sends a code to a phone. The answer is the same whether the phone is known or not.
+/// Sends a code of 6 digits to a phone, good for 5 minutes; an older one is dead then. The answer is the same whether the
+/// phone is known or not. Another code may be asked for after a minute, 3 in 15 minutes, 8 a day.
 #[utoipa::path(
     post, path = "/user/otp-request", operation_id = "otpRequest", tag = "login", security(()),
     request_body = OtpRequest, responses((status = 200, description = "A code is on its way."), OtpRequestRefusals)
 )]
-pub(crate) async fn otp_request(State(app): State<App>, Body(body): Body<OtpRequest>) -> Answer<StatusCode> {
+pub(crate) async fn otp_request(
+    State(app): State<App>,
+    Client(from): Client,
+    Body(body): Body<OtpRequest>,
+) -> Answer<StatusCode> {
     let phone = phone::parse(&body.phone, &app.config.phone_countries)?;
     if app.config.otp_dev_code.is_some() {
         return Ok(StatusCode::OK);
     }
     let code = format!("{:06}", u32::from_be_bytes(evm_store::random()) % 1_000_000);
     let hashed = hash(&app.config.server_secret, "otp", &format!("{phone}:{code}"));
+    let keys = code_limits::requests(&phone, from);
     let mut db = app.store.begin().await?;
-    let fresh = logins::put_code(&mut db, &phone, &hashed, now(), LIVES_MS, RESEND_MS).await?;
-    if !fresh {
-        return Err(Problem::from(Code::TooManyRequests).retry_after(60));
+    if let Some(wait_ms) = limits::take(&mut db, &keys.of_requests(app.config.codes_per_hour), now()).await? {
+        return Err(Problem::from(Code::TooManyRequests).retry_after_ms(wait_ms));
     }
+    logins::put_code(&mut db, &phone, &hashed, now(), LIVES_MS).await?;
     db.commit().await?;
+    app.sms.send(&phone, &code);
     Ok(StatusCode::OK)
 }

@@ -7,6 +7,11 @@ use crate::http::problem::Problem;
 /// Longest text that is looked at.
 const LONGEST: usize = 40;
 
+/// Reads the numbering plans of all countries, so that the first login need not wait for it.
+pub(crate) fn warm_up() {
+    let _ = phonenumber::metadata::DATABASE.by_code(&976);
+}
+
 /// Reads a phone in international form, spaces and hyphens allowed, `00` for `+`; gives E.164.
 ///
 /// # Errors
@@ -17,6 +22,10 @@ pub(crate) fn parse(text: &str, countries: &[u16]) -> Result<String, Problem> {
         return Err(refuse("is too long for a phone number"));
     }
     let trimmed = text.trim();
+    // Letters would be read as digits of a keypad or begin an extension.
+    if !trimmed.chars().all(|c| c.is_ascii_digit() || "+-.() \u{a0}".contains(c)) {
+        return Err(refuse("holds other signs than digits, +, spaces and hyphens"));
+    }
     let international = match trimmed.strip_prefix("00") {
         Some(rest) => format!("+{rest}"),
         None => trimmed.to_owned(),
@@ -48,7 +57,9 @@ mod tests {
 
     #[test]
     fn one_number_however_it_is_written() {
-        for text in ["+976 8666 1488", "+97686661488", "0097686661488", "+976 8666-1488", " +976 86661488 "] {
+        for text in
+            ["+976 8666 1488", "+97686661488", "0097686661488", "+976 8666-1488", " +976 86661488 ", "00 976 8666 1488"]
+        {
             assert_eq!(parse(text, &[976]).unwrap(), "+97686661488", "{text}");
         }
     }
@@ -62,6 +73,10 @@ mod tests {
             "hello",
             "86661488",
             "+97686661488 ext 5",
+            "+97686661488;ext=5",
+            "tel:+97686661488",
+            "+976 86MOBILE",
+            "+976 ٨٦٦٦١٤٨٨",
             "+97611312345",
             "+4915112345678",
             "+9768666148812",

@@ -16,6 +16,8 @@ use crate::secrets::hash;
 
 /// Longest token that is looked at.
 const LONGEST: usize = 512;
+/// How often a login's last use is written down.
+const SEEN_EVERY_MS: i64 = 3_600_000;
 
 /// The customer who calls.
 #[derive(Debug, Clone)]
@@ -40,8 +42,24 @@ pub(crate) async fn customer(State(app): State<App>, mut request: Request, next:
     let hashed = hash(&app.config.server_secret, "token", &token);
     let login = logins::by_token(&mut app.store.read().await?, &hashed, now()).await?;
     let login = login.ok_or(Code::Unauthorized)?;
+    app.rates.customer(login.customer)?;
+    if now().since(login.seen_at) > SEEN_EVERY_MS {
+        seen(&app, &login.id).await;
+    }
     request.extensions_mut().insert(Caller { customer: login.customer, login: login.id, token });
     Ok(next.run(request).await)
+}
+
+/// Writes down that a login is used. What cannot be written now is written another time.
+async fn seen(app: &App, login: &str) {
+    let write = async {
+        let mut db = app.store.begin().await?;
+        logins::seen(&mut db, login, now()).await?;
+        db.commit().await
+    };
+    if let Err(error) = write.await {
+        tracing::debug!(%error, "a login's last use is not written down");
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

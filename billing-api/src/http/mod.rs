@@ -1,9 +1,11 @@
 //! What all routes share: problems, what is read from a request, numbers with units, pages, who calls.
 
+pub(crate) mod address;
 pub(crate) mod auth;
 pub(crate) mod extract;
 pub(crate) mod idempotency;
 pub(crate) mod page;
 pub(crate) mod problem;
+pub(crate) mod rates;
 pub(crate) mod time;
 pub(crate) mod units;

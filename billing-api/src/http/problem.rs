@@ -94,6 +94,11 @@ impl Problem {
         Self { field: Some(field.into()), ..Code::InvalidRequest.because(detail) }
     }
 
+    /// A refusal that passes with time; part of a second counts as one, so that who waits as told is let in.
+    pub(crate) fn retry_after_ms(self, milliseconds: i64) -> Self {
+        self.retry_after(u64::try_from(milliseconds).unwrap_or_default().div_ceil(1000).max(1))
+    }
+
     /// A refusal that passes with time.
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after_s: Some(seconds), ..self }
