@@ -1,0 +1,171 @@
+//! The program's commands, as an operator types them.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use evm_tests::program::Program;
+use evm_tests::{env, eventually};
+use reqwest::StatusCode;
+
+struct Ended {
+    success: bool,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs a command that ends by itself, with nothing set but this.
+async fn evm(dir: &Path, args: &[&str], settings: &[(&str, &str)]) -> Ended {
+    let mut command = tokio::process::Command::new(env::program());
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("EVM_")) {
+        command.env_remove(name);
+    }
+    command.args(args).envs(settings.iter().copied()).current_dir(dir).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+    let Output { status, stdout, stderr } = output.unwrap_or_else(|_| panic!("`evm {args:?}` does not end")).unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { success: status.success(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+const FREE_PORTS: [(&str, &str); 3] =
+    [("EVM_HTTP_ADDR", "127.0.0.1:0"), ("EVM_OCPP_ADDR", "127.0.0.1:0"), ("EVM_NATS_HUB_ADDR", "127.0.0.1:0")];
+
+fn folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("evm-test.").tempdir().unwrap()
+}
+
+#[tokio::test]
+async fn help_lists_the_commands_and_the_settings() {
+    let help = evm(folder().path(), &["--help"], &[]).await;
+    assert!(help.success, "{}", help.stderr);
+    for command in ["serve", "csms", "billing-api", "demo", "migrate", "doctor", "nats-config"] {
+        assert!(help.stdout.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}");
+    }
+    for setting in ["--config", "--http-addr", "EVM_DATABASE_URL", "127.0.0.1:9000"] {
+        assert!(help.stdout.contains(setting), "{setting} in {}", help.stdout);
+    }
+    let unknown = evm(folder().path(), &["srve"], &[]).await;
+    assert!(!unknown.success && unknown.stderr.contains("serve"), "{}", unknown.stderr);
+}
+
+#[tokio::test]
+async fn wrong_settings_are_named() {
+    let dir = folder();
+    std::fs::write(dir.path().join("evm.toml"), "htp_addr = \"127.0.0.1:0\"\n").unwrap();
+    let unknown = evm(dir.path(), &["serve"], &FREE_PORTS).await;
+    assert!(!unknown.success && unknown.stderr.contains("unknown key `htp_addr`"), "{}", unknown.stderr);
+    let missing = evm(dir.path(), &["serve", "--config", "absent.toml"], &FREE_PORTS).await;
+    assert!(!missing.success && missing.stderr.contains("absent.toml"), "{}", missing.stderr);
+
+    for part in ["csms", "billing-api"] {
+        let alone = evm(folder().path(), &[part], &FREE_PORTS).await;
+        let names = alone.stderr.contains("EVM_DATABASE_URL") && alone.stderr.contains("EVM_NATS_URL");
+        assert!(!alone.success && names, "{}", alone.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_a_sqlite_folder() {
+    let dir = folder();
+    let mut first = Program::start("serve", dir.path(), []).await;
+    let data = [("EVM_DATA_DIR", dir.path().to_str().unwrap())];
+    let settings: Vec<_> = FREE_PORTS.into_iter().chain(data).collect();
+    for command in ["serve", "migrate"] {
+        let second = evm(dir.path(), &[command], &settings).await;
+        assert!(!second.success, "{}", second.stdout);
+        let pid = format!("in use by another process ({})", first.pid().unwrap());
+        assert!(second.stderr.contains(&pid), "{}", second.stderr);
+    }
+    first.stop().await;
+    assert!(!dir.path().join("listening.json").exists(), "a clean end removes it");
+    let migrated = evm(dir.path(), &["migrate"], &settings).await;
+    assert!(migrated.success && migrated.stdout.contains("up to date"), "{}{}", migrated.stdout, migrated.stderr);
+
+    // Killed, it leaves its lock file and its listening.json, and neither is in the way.
+    first.restart().await;
+    first.kill().await;
+    first.restart().await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_token_is_made_once_and_printed_once() {
+    let dir = folder();
+    let mut program = Program::start("serve", dir.path(), []).await;
+    let token = eventually("the operator's token", async || {
+        let log = program.log();
+        let mut lines = log.lines().skip_while(|line| !line.starts_with("Operator token"));
+        lines.nth(1).map(|line| line.trim().to_owned())
+    })
+    .await;
+    assert!(token.len() >= 32, "{token}");
+    let status = async |program: &Program, token: &str| {
+        let request = reqwest::Client::new().get(format!("{}/admin/v1/chargers", program.http)).bearer_auth(token);
+        request.send().await.unwrap().status()
+    };
+    assert_eq!(status(&program, &token).await, StatusCode::OK);
+    assert_eq!(status(&program, "another-token-0123456789").await, StatusCode::UNAUTHORIZED);
+    program.stop().await;
+    program.restart().await;
+    assert_eq!(status(&program, &token).await, StatusCode::OK, "it lasts");
+    program.stop().await;
+    assert_eq!(program.log().matches(&token).count(), 1);
+    assert!(!program.log().contains('\x1b'), "colours in a file");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doctor_finds_what_is_wrong() {
+    let dir = folder();
+    let fine = evm(dir.path(), &["doctor"], &FREE_PORTS).await;
+    assert!(fine.success && fine.stdout.contains("0 failures, 0 warnings"), "{}", fine.stdout);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it changes nothing");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let settings = [
+        ("EVM_OCPP_ADDR", address.as_str()),
+        ("EVM_OTP_DEV_CODE", "0000"),
+        ("EVM_HTP_ADDR", "127.0.0.1:0"),
+        ("EVM_DATABASE_URL", "postgres://nobody:hidden@127.0.0.1:1/evm"),
+        ("EVM_NATS_URL", "nats://api:hidden@127.0.0.1:1"),
+    ];
+    let sick = evm(dir.path(), &["doctor"], &settings).await;
+    assert!(!sick.success, "{}", sick.stdout);
+    assert!(!sick.stdout.contains("hidden") && !sick.stderr.contains("hidden"), "{}{}", sick.stdout, sick.stderr);
+    let line = |what: &str, word: &str| {
+        let found = sick.stdout.lines().any(|line| line.starts_with(word) && line.contains(what));
+        assert!(found, "no {word} of {what} in {}", sick.stdout);
+    };
+    line("OCPP port", "FAIL");
+    line("database", "FAIL");
+    line("NATS", "FAIL");
+    line("EVM_OTP_DEV_CODE", "warn");
+    line("EVM_HTP_ADDR", "warn");
+
+    let unreadable = evm(dir.path(), &["doctor"], &[("EVM_ADMIN_TOKEN", "short")]).await;
+    assert!(!unreadable.success && unreadable.stdout.contains("EVM_ADMIN_TOKEN"), "{}", unreadable.stdout);
+}
+
+#[tokio::test]
+async fn a_nats_configuration_comes_with_its_settings() {
+    let printed = evm(folder().path(), &["nats-config", "--port", "4333", "--name", "nats.example.org"], &[]).await;
+    assert!(printed.success, "{}", printed.stderr);
+    assert!(printed.stdout.contains("port: 4333") && printed.stdout.contains("auth_callout"), "{}", printed.stdout);
+    let settings: Vec<(&str, &str)> = printed
+        .stderr
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_once('=').unwrap())
+        .collect();
+    for (name, value) in &settings {
+        assert!(name.starts_with("EVM_NATS_") && !value.is_empty(), "{name}");
+    }
+    let url = settings.iter().find(|(name, _)| *name == "EVM_NATS_URL").unwrap().1;
+    let password = url.strip_prefix("nats://api:").unwrap().split_once('@').unwrap();
+    assert_eq!(password.1, "nats.example.org:4333");
+    assert!(printed.stdout.contains(password.0), "the passwords belong together");
+    // Another run makes other keys.
+    let other = evm(folder().path(), &["nats-config"], &[]).await;
+    assert!(!other.stdout.contains(password.0));
+}
