@@ -4,6 +4,7 @@ mod backend;
 mod commands;
 mod data;
 mod demo;
+mod gateways;
 mod logs;
 mod node;
 mod settings;
@@ -43,6 +44,8 @@ enum Command {
     Doctor,
     /// Print a nats-server.conf with new keys, and on stderr the settings that go with it
     NatsConfig(nats_config::Args),
+    /// Print the OpenAPI document of the billing API
+    Openapi,
 }
 
 const AFTER_HELP: &str = "\
@@ -74,6 +77,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     if let Command::NatsConfig(args) = &cli.command {
         return nats_config::run(args).map(|()| ExitCode::SUCCESS);
     }
+    if matches!(cli.command, Command::Openapi) {
+        println!("{}", billing_api::document().to_pretty_json()?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let settings = Settings::load(&cli.flags);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
     if matches!(cli.command, Command::Doctor) {
@@ -89,7 +96,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             Command::BillingApi => Box::pin(commands::billing_api::run(&settings, stop)).await,
             Command::Demo(args) => Box::pin(demo::run(args, settings, stop)).await,
             Command::Migrate => Box::pin(commands::migrate::run(&settings)).await,
-            Command::Doctor | Command::NatsConfig(_) => Ok(()),
+            Command::Doctor | Command::NatsConfig(_) | Command::Openapi => Ok(()),
         }
     });
     // Whatever still waits for a client would wait for ever.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend;
 use crate::data::{self, Listening, Lock};
-use crate::settings::Settings;
+use crate::settings::{Settings, SmsDriver};
 
 /// How long the parts may take to end.
 const ENDING: Duration = Duration::from_secs(8);
@@ -106,6 +106,11 @@ impl Node {
         let mut config = billing_api::Config::new(key, token.0.clone());
         config.otp_dev_code.clone_from(&settings.otp_dev_code);
         config.phone_countries.clone_from(&settings.phone_countries.0);
+        crate::gateways::configure(settings, &mut config)?;
+        config.trusted_proxies = settings.trusted_proxies.clone().unwrap_or_default();
+        config.rate_per_address = settings.rate_per_address;
+        config.rate_per_customer = settings.rate_per_customer;
+        config.max_connections = usize::try_from(settings.http_connections.max(1))?;
         config.public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
         config.nats_servers = settings.nats_public_url.clone().or_else(hub).unwrap_or_default();
         self.listening.http = Some(http);
@@ -254,6 +259,9 @@ fn warn_of(settings: &Settings, parts: Parts) {
             "EVM_OTP_DEV_CODE IS SET: whoever knows this code logs in as ANY customer and spends their money. \
              For development only"
         );
+    }
+    if settings.otp_dev_code.is_none() && settings.sms_driver == SmsDriver::Log {
+        tracing::warn!("EVM_SMS_DRIVER is not set: no code reaches any phone, so nobody new can log in");
     }
     for (address, setting, told) in [
         (settings.http_addr, "EVM_PUBLIC_URL", settings.public_url.is_some()),

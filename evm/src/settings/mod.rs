@@ -13,7 +13,7 @@ use billing_api::Networks;
 
 pub(crate) use flags::Flags;
 pub(crate) use sources::unknown_variables;
-pub(crate) use types::{LogFormat, Numbers, Secret};
+pub(crate) use types::{LogFormat, Numbers, Secret, SmsDriver};
 
 use sources::{Origin, Values};
 
@@ -99,6 +99,36 @@ settings! {
     otp_dev_code: String;
     /// Country calling codes of the phones that may log in, with commas between.
     phone_countries: Numbers = "976";
+    /// What sends codes: log (nothing does), callpro, or http for any other gateway.
+    sms_driver: SmsDriver = "log";
+    /// URL of the SMS gateway; with http a template over {to_e164} {to_national} {text} {id} {key} {from}.
+    sms_url: Secret;
+    /// Key of the SMS gateway.
+    sms_key: Secret;
+    /// The number or name that messages come from.
+    sms_from: String;
+    /// With http: GET, POST or PUT.
+    sms_method: String = "POST";
+    /// With http: headers as templates, `Name: value`, several with `|` between.
+    sms_headers: Secret;
+    /// With http: the body as a template.
+    sms_body: Secret;
+    /// The message, with {code} in it, Latin letters, 160 characters at most.
+    sms_text: String;
+    /// Most codes that are sent in an hour, to everybody together.
+    sms_per_hour: u32 = "500";
+    /// Where push messages go; Firebase itself where unset.
+    fcm_url: String;
+    /// The JSON of Firebase's service account, or the path of its file; without it there are no push messages.
+    fcm_credentials: Secret;
+    /// Proxies whose X-Forwarded-For or Forwarded is believed: addresses and networks, with commas between.
+    trusted_proxies: Networks;
+    /// Requests a second of one address, in bursts four times as many; a login counts as ten. 0: no limit.
+    rate_per_address: u32 = "50";
+    /// Requests a second of one customer, in bursts four times as many. 0: no limit.
+    rate_per_customer: u32 = "20";
+    /// Most open connections of the REST API; one address may hold a quarter of them.
+    http_connections: u32 = "4000";
     /// Form of the log: text or json. RUST_LOG says what is logged.
     log_format: LogFormat = "text";
 }

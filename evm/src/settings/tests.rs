@@ -19,6 +19,7 @@ fn every_default_can_be_read() {
     assert_eq!(settings.http_addr, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(settings.data_dir, Path::new("./data"));
     assert_eq!(settings.log_format, LogFormat::Text);
+    assert_eq!((settings.sms_driver, settings.sms_per_hour), (SmsDriver::Log, 500));
     assert!(settings.database_url.is_none() && settings.otp_dev_code.is_none());
     assert_eq!(settings.origins().count(), 0);
 }
@@ -94,6 +95,9 @@ fn values_that_make_no_sense_are_refused() {
         ("EVM_OTP_DEV_CODE", "123"),
         ("EVM_PUBLIC_URL", "example.org"),
         ("EVM_NATS_PUBLIC_URL", "http://example.org"),
+        ("EVM_SMS_DRIVER", "pigeon"),
+        ("EVM_TRUSTED_PROXIES", "10.0.0.0/64"),
+        ("EVM_RATE_PER_ADDRESS", "-1"),
         ("EVM_DATABASE_URL", "mysql://user:hidden@host/db"),
         ("EVM_NATS_CALLOUT_URL", "nats://auth:hidden@host"),
     ] {

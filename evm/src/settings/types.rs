@@ -41,6 +41,30 @@ impl FromStr for Numbers {
     }
 }
 
+/// What sends codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SmsDriver {
+    /// Nothing; a log line says that there was one.
+    Log,
+    /// CallPro.
+    CallPro,
+    /// A gateway described by templates.
+    Http,
+}
+
+impl FromStr for SmsDriver {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "log" => Ok(Self::Log),
+            "callpro" => Ok(Self::CallPro),
+            "http" => Ok(Self::Http),
+            _ => Err("use log, callpro or http"),
+        }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
