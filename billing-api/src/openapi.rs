@@ -16,8 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::problem::{self, Code, Problem, ProblemDocument};
-use crate::http::{auth, idempotency};
-use crate::{App, balance, customer, devices, health, operator, purchases};
+use crate::http::{auth, idempotency, rates};
+use crate::{App, balance, customer, devices, events, health, operator, purchases};
 
 /// Most bytes of a customer's body.
 const MOST_CUSTOMER_BODY: usize = 256 * 1024;
@@ -37,7 +37,10 @@ const REQUEST_TIME: Duration = Duration::from_secs(60);
             **Errors** are `application/problem+json` with a stable `code`.\n\n\
             **Events** come over NATS: log in with `nats` of the login and subscribe to `{topic}.>`. `CHARGING` \
             `{energy, waitingTime, amount}` every 2 to 5 s while charging or waiting, the last one with the final figures; `PAYMENT` \
-            `{status, amount}`; `REPLENISHMENT` `{status, amount}`. A repeated event carries the same `Nats-Msg-Id`.",
+            `{status, amount}`; `REPLENISHMENT` `{status, amount}`. A repeated event carries the same `Nats-Msg-Id`. Web clients \
+            get the same from `GET /api/v1/events`.\n\n\
+            **Limits.** Requests of an address and of a customer are counted, those of a login more. Beyond what is allowed the \
+            answer is 429 with `Retry-After`, in seconds.",
         license(name = "MIT OR Apache-2.0")
     ),
     components(schemas(ProblemDocument)),
@@ -59,6 +62,10 @@ struct Head;
 fn customers() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(customer::me::me))
+        .routes(routes!(customer::logout::logout))
+        .routes(routes!(customer::sessions::sessions))
+        .routes(routes!(customer::sessions::end_session))
+        .routes(routes!(events::events))
         .routes(routes!(customer::update_info::update_info))
         .routes(routes!(customer::update_notification_token::update_notification_token))
         .routes(routes!(devices::by_location::by_location))
@@ -134,7 +141,11 @@ fn complete(path: &str, item: &mut PathItem) {
     let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
     for operation in operations.into_iter().flatten() {
         let mut common = vec![Code::Internal, Code::StoreUnavailable];
-        let open = operation.security.is_some() || path.ends_with("z");
+        let health = path.ends_with("z");
+        if !health {
+            common.push(Code::TooManyRequests);
+        }
+        let open = operation.security.is_some() || health;
         if !open {
             let scheme = if of_operator { "operator" } else { "customer" };
             operation.security = Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
@@ -152,17 +163,21 @@ fn complete(path: &str, item: &mut PathItem) {
 /// All routes, with what stands around them.
 pub(crate) fn router(app: App) -> Router {
     let (router, _) = api(Some(&app)).split_for_parts();
-    let cors = CorsLayer::new().allow_origin(Any).allow_methods([Method::GET, Method::POST]).allow_headers([
-        header::AUTHORIZATION,
-        header::CONTENT_TYPE,
-        HeaderName::from_static("idempotency-key"),
-    ]);
+    let cors =
+        CorsLayer::new().allow_origin(Any).allow_methods([Method::GET, Method::POST, Method::DELETE]).allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("last-event-id"),
+        ]);
+    let cors = cors.expose_headers([header::RETRY_AFTER]);
     let swagger = utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", document());
     router
         .merge(swagger)
         .fallback(|| async { Problem::from(Code::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(Code::MethodNotAllowed) })
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIME))
+        .layer(middleware::from_fn_with_state(app.clone(), rates::layer))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors)
         .with_state(app)
