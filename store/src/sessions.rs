@@ -1,13 +1,19 @@
 //! Charging sessions: one row each, loaded and saved whole by the writer that holds it.
 
+mod begin;
+mod running;
+
+pub use begin::{Begun, NewRequest, NewSession, Requested, fail, insert, mark_begun, request, take_numbers};
+pub use running::{Live, abandoned, requested_before, running};
+
 use evm_domain::{
-    ChargerId, ChargingState, CustomerId, DeviceId, Meter, Money, PurchaseId, Session, SessionId, Status, Timestamp, Wh,
+    ChargerId, ChargingState, CustomerId, DeviceId, Meter, PurchaseId, Session, SessionId, Status, Timestamp, Wh,
 };
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
 use crate::tariffs::{self, TariffRow, tariff_columns};
-use crate::{Result, StoreError, id, new_id, optional_id, random};
+use crate::{Result, StoreError, id, optional_id};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -58,6 +64,7 @@ macro_rules! columns {
         )
     };
 }
+use columns;
 
 const SELECT: &str = concat!(
     "SELECT ",
@@ -253,191 +260,26 @@ pub async fn peek_status(db: &mut Db, session: SessionId) -> Result<Option<Statu
     Ok(row.and_then(|(word,)| Status::parse(&word)))
 }
 
-/// A customer's wish to charge.
-#[derive(Debug, Clone)]
-pub struct NewRequest {
-    /// Where.
-    pub device: DeviceId,
-    /// Who.
-    pub customer: CustomerId,
-    /// The device's charger.
-    pub charger: ChargerId,
-    /// The device's connector.
-    pub connector: u32,
-    /// The device's tariff version.
-    pub tariff_id: String,
-    /// When.
-    pub now: Timestamp,
-}
-
-/// A session that waits for its charger.
-#[derive(Debug, Clone)]
-pub struct Requested {
-    /// Its id.
-    pub id: SessionId,
-    /// The purchase it will end in.
-    pub purchase: PurchaseId,
-    /// The tag to send: 16 upper-case hexadecimal digits, fit for the 20 characters of OCPP 1.6.
-    pub id_tag: String,
-    /// The 2.0.1 remoteStartId to send.
-    pub remote_start_id: i64,
-}
-
-/// Holds a device for a customer, at the prices and by the station's clock of this moment.
-///
-/// # Errors
-/// [`StoreError::Refused`] where the device or the customer has a live session.
-pub async fn request(db: &mut Db, new: &NewRequest) -> Result<Requested> {
-    let made = Requested {
-        id: SessionId(new_id()),
-        purchase: PurchaseId(new_id()),
-        id_tag: format!("{:016X}", u64::from_be_bytes(random())),
-        // The schema's integer is 32 bits in many stations; the unique index meets the rare twin.
-        remote_start_id: i64::from(u32::from_be_bytes(random()) >> 1),
-    };
-    let zone: Option<(String,)> = on!(&mut *db, conn => {
-        sqlx::query_as("SELECT time_zone FROM chargers WHERE id = $1").bind(new.charger.to_string()).fetch_optional(conn).await?
-    });
-    let offset = zone.map_or(0, |(zone,)| tariffs::utc_offset_min(&zone, new.now));
-    on!(db, conn => {
-        sqlx::query(
-            "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, \
-             id_tag, remote_start_id, requested_at, heard_at, utc_offset_min) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested', $8, $9, $10, $10, $11)",
-        )
-        .bind(made.id.to_string())
-        .bind(made.purchase.to_string())
-        .bind(new.charger.to_string())
-        .bind(i32::try_from(new.connector).unwrap_or_default())
-        .bind(new.device.to_string())
-        .bind(new.customer.to_string())
-        .bind(&new.tariff_id)
-        .bind(&made.id_tag)
-        .bind(made.remote_start_id)
-        .bind(new.now.0)
-        .bind(offset)
-        .execute(conn)
-        .await?;
-    });
-    Ok(made)
-}
-
-/// Releases a device whose charge never began. `false`: it has begun meanwhile, or was released before.
-pub async fn fail(db: &mut Db, session: SessionId, reason: &str, now: Timestamp) -> Result<bool> {
-    let changed = on!(db, conn => {
-        sqlx::query("UPDATE sessions SET status = 'failed', fail_reason = $2, settled_at = $3 WHERE id = $1 AND status = 'requested'")
-            .bind(session.to_string())
-            .bind(reason)
-            .bind(now.0)
-            .execute(conn)
-            .await?
-            .rows_affected()
-    });
-    Ok(changed > 0)
-}
-
-/// Numbers for OCPP 1.6 transactions, one for each session, in their order.
-///
-/// # Errors
-/// [`StoreError`]; after 2³¹ − 1 transactions the sequence is at its end.
-pub async fn take_numbers(db: &mut Db, sessions: &[SessionId]) -> Result<Vec<i32>> {
-    if sessions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<(i32, String)> = on!(db, conn => {
-        let mut sql = QueryBuilder::new("INSERT INTO transaction_numbers (session_id) ");
-        sql.push_values(sessions, |mut row, session| {
-            row.push_bind(session.to_string());
-        });
-        sql.push(" RETURNING id, session_id");
-        sql.build_query_as().fetch_all(conn).await?
-    });
-    let numbers: std::collections::HashMap<String, i32> = rows.into_iter().map(|(n, session)| (session, n)).collect();
-    let missing = || StoreError::Broken("a transaction number is missing".into());
-    sessions.iter().map(|session| numbers.get(&session.to_string()).copied().ok_or_else(missing)).collect()
-}
-
-/// A session that begins at the charger.
-#[derive(Debug, Clone)]
-pub struct NewSession {
-    /// The session as it stands after its first update.
-    pub session: Session,
-    /// The version of the device's prices; `None` where no device is registered.
-    pub tariff_id: Option<String>,
-    /// What makes a repeated start the same start.
-    pub start_key: Option<String>,
-}
-
-/// Inserts sessions that begin at their chargers. What is there already (the same start, the same transaction,
-/// a second live session of a device or customer) is left out; the ids of the others come back.
-pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<Vec<SessionId>> {
-    if new.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<(String,)> = on!(db, conn => {
-        let mut sql = QueryBuilder::new(
-            "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
-             transaction_ref, start_key, review, requested_at, started_at, heard_at, utc_offset_min) ",
-        );
-        sql.push_values(new, |mut row, new| {
-            let s = &new.session;
-            row.push_bind(s.id.to_string())
-                .push_bind(s.purchase.to_string())
-                .push_bind(s.charger.to_string())
-                .push_bind(i32::try_from(s.connector).unwrap_or_default())
-                .push_bind(s.device.map(|id| id.to_string()))
-                .push_bind(s.customer.map(|id| id.to_string()))
-                .push_bind(&new.tariff_id)
-                .push_bind(s.status.as_str())
-                .push_bind(&s.id_tag)
-                .push_bind(&s.transaction)
-                .push_bind(&new.start_key)
-                .push_bind(&s.review)
-                .push_bind(now.0)
-                .push_bind(s.started_at.map(|at| at.0))
-                .push_bind(now.0)
-                .push_bind(s.tariff.utc_offset_min);
-        });
-        sql.push(" ON CONFLICT DO NOTHING RETURNING id");
-        sql.build_query_as().fetch_all(conn).await?
-    });
-    ids.iter().map(|(text,)| id(text)).collect()
-}
-
-/// What a start told of a requested session's transaction is set apart: it may be told again, never changed.
-#[derive(Debug, Clone)]
-pub struct Begun {
-    /// The session.
-    pub session: SessionId,
-    /// What makes a repeated start the same start.
-    pub start_key: Option<String>,
-}
-
-/// Notes which start began which session.
-pub async fn mark_begun(db: &mut Db, begun: &[Begun]) -> Result<()> {
-    if begun.is_empty() {
-        return Ok(());
-    }
-    on!(db, conn => {
-        let mut sql = QueryBuilder::new("UPDATE sessions SET start_key = v.column2 FROM (");
-        sql.push_values(begun, |mut row, begun| {
-            row.push_bind(begun.session.to_string()).push_bind(&begun.start_key);
-        });
-        sql.push(") AS v WHERE sessions.id = v.column1");
-        sql.build().execute(conn).await?;
-    });
-    Ok(())
-}
-
-/// Saves what updates changed, many sessions in one statement.
+/// Saves sessions whole.
 pub async fn save(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<()> {
+    save_record(db, changed, now).await?;
+    save_figures(db, changed, now).await
+}
+
+/// Saves all but the running figures, many sessions in one statement.
+pub async fn save_record(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<()> {
     if changed.is_empty() {
         return Ok(());
     }
     on!(db, conn => {
-        let mut sql = QueryBuilder::new(SAVE);
+        let mut sql = QueryBuilder::new(
+            "UPDATE sessions SET connector = v.column2, device_id = v.column3, customer_id = v.column4, \
+             status = v.column5, fail_reason = CASE WHEN v.column5 = 'failed' THEN v.column8 ELSE NULL END, \
+             id_tag = v.column6, transaction_ref = v.column7, stop_reason = v.column8, review = v.column9, \
+             started_at = v.column10, ended_at = v.column11, \
+             settled_at = CASE WHEN v.column5 = 'finished' THEN COALESCE(settled_at, v.column12) ELSE settled_at END FROM (",
+        );
         sql.push_values(changed, |mut row, s| {
-            let m = &s.meter;
             row.push_bind(s.id.to_string())
                 .push_bind(i32::try_from(s.connector).unwrap_or_default())
                 .push_bind(s.device.map(|id| id.to_string()))
@@ -449,6 +291,30 @@ pub async fn save(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<(
                 .push_bind(&s.review)
                 .push_bind(s.started_at.map(|at| at.0))
                 .push_bind(s.ended_at.map(|at| at.0))
+                .push_bind(now.0);
+        });
+        sql.push(") AS v WHERE sessions.id = v.column1");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Saves the running figures, many sessions in one statement. Apart from the rest, for they change with every sample,
+/// and SQLite writes anew every index on a column that an UPDATE names, changed or not: this one names none.
+pub async fn save_figures(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<()> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new(
+            "UPDATE sessions SET baseline_wh = v.column2, register_wh = v.column3, register_at = v.column4, \
+             last_at = v.column5, last_kind = v.column6, waiting_ms = v.column7, quiet_ms = v.column8, \
+             charging_state = v.column9, power_w = v.column10, soc = v.column11, doubt = v.column12, \
+             heard_at = v.column13, band_figures = v.column14, seq_nos = v.column15, level_at = v.column16 FROM (",
+        );
+        sql.push_values(changed, |mut row, s| {
+            let m = &s.meter;
+            row.push_bind(s.id.to_string())
                 .push_bind(m.baseline.map(|wh| wh.0))
                 .push_bind(m.register.map(|wh| wh.0))
                 .push_bind(m.register_at.0)
@@ -471,15 +337,6 @@ pub async fn save(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<(
     Ok(())
 }
 
-const SAVE: &str = "UPDATE sessions SET connector = v.column2, device_id = v.column3, customer_id = v.column4, \
-    status = v.column5, fail_reason = CASE WHEN v.column5 = 'failed' THEN v.column8 ELSE NULL END, \
-    id_tag = v.column6, transaction_ref = v.column7, stop_reason = v.column8, review = v.column9, \
-    started_at = v.column10, ended_at = v.column11, baseline_wh = v.column12, register_wh = v.column13, \
-    register_at = v.column14, last_at = v.column15, last_kind = v.column16, waiting_ms = v.column17, \
-    quiet_ms = v.column18, charging_state = v.column19, power_w = v.column20, soc = v.column21, doubt = v.column22, \
-    heard_at = v.column23, band_figures = v.column24, seq_nos = v.column25, level_at = v.column26, \
-    settled_at = CASE WHEN v.column5 = 'finished' THEN COALESCE(settled_at, v.column23) ELSE settled_at END FROM (";
-
 /// Which of these customers have a session under way.
 pub async fn customers_with_live(db: &mut Db, customers: &[CustomerId]) -> Result<Vec<CustomerId>> {
     if customers.is_empty() {
@@ -495,100 +352,5 @@ pub async fn customers_with_live(db: &mut Db, customers: &[CustomerId]) -> Resul
         sql.push(")");
         sql.build_query_as().fetch_all(conn).await?
     });
-    rows.iter().map(|(text,)| id(text)).collect()
-}
-
-/// A live session with what the live event needs.
-#[derive(Debug, Clone)]
-pub struct Live {
-    /// The session.
-    pub session: Session,
-    /// Its customer's topic.
-    pub topic: String,
-    /// Its customer's balance.
-    pub balance: Money,
-    /// When its charger was last asked to stop because the balance is reached.
-    pub stop_asked_at: Option<Timestamp>,
-    /// Its charger's identity.
-    pub identity: String,
-    /// Its charger's newest connection.
-    pub epoch: i64,
-    /// Whether its charger is connected.
-    pub online: bool,
-}
-
-#[derive(sqlx::FromRow)]
-struct LiveRow {
-    #[sqlx(flatten)]
-    session: Row,
-    topic: String,
-    balance: i64,
-    stop_asked_at: Option<i64>,
-    identity: String,
-    epoch: i64,
-    online: bool,
-}
-
-/// All running charges that somebody pays for, `after` an id, oldest first.
-pub async fn running(db: &mut Db, after: &str, limit: i64) -> Result<Vec<Live>> {
-    let rows = on!(db, conn => {
-        sqlx::query_as::<_, LiveRow>(concat!(
-            "SELECT ",
-            columns!(),
-            ", c.topic, c.balance, s.stop_asked_at, h.identity, h.epoch, h.online \
-             FROM sessions s JOIN customers c ON c.id = s.customer_id JOIN chargers h ON h.id = s.charger_id \
-             LEFT JOIN tariff_versions t ON t.id = s.tariff_id LEFT JOIN devices d ON d.id = s.device_id \
-             WHERE s.status = 'active' AND s.id > $1 ORDER BY s.id LIMIT $2"
-        ))
-        .bind(after)
-        .bind(limit)
-        .fetch_all(conn)
-        .await?
-    });
-    rows.into_iter()
-        .map(|row| {
-            Ok(Live {
-                session: row.session.try_into()?,
-                topic: row.topic,
-                balance: Money(row.balance),
-                stop_asked_at: row.stop_asked_at.map(Timestamp),
-                identity: row.identity,
-                epoch: row.epoch,
-                online: row.online,
-            })
-        })
-        .collect()
-}
-
-/// Requested sessions older than `before`.
-pub async fn requested_before(db: &mut Db, before: Timestamp) -> Result<Vec<SessionId>> {
-    ids(on!(db, conn => {
-        sqlx::query_as("SELECT id FROM sessions WHERE status = 'requested' AND requested_at < $1 ORDER BY requested_at LIMIT 500")
-            .bind(before.0)
-            .fetch_all(conn)
-            .await?
-    }))
-}
-
-/// Active sessions to be ended without the charger: it is offline and was last heard before `silent`; its connector is
-/// free since before `silent`; or it told the end without a start before `lone`.
-pub async fn abandoned(db: &mut Db, silent: Timestamp, lone: Timestamp) -> Result<Vec<SessionId>> {
-    ids(on!(db, conn => {
-        sqlx::query_as(
-            "SELECT s.id FROM sessions s JOIN chargers c ON c.id = s.charger_id WHERE s.status = 'active' \
-             AND ((NOT c.online AND s.heard_at < $1 AND COALESCE(c.last_seen_at, 0) < $1) \
-             OR (s.ended_at IS NOT NULL AND s.heard_at < $2) \
-             OR (s.heard_at < $1 AND EXISTS (SELECT 1 FROM connectors k WHERE k.charger_id = s.charger_id \
-             AND k.connector = s.connector AND k.state = 'available' AND k.at > s.requested_at AND k.at < $1))) \
-             ORDER BY s.id LIMIT 500",
-        )
-        .bind(silent.0)
-        .bind(lone.0)
-        .fetch_all(conn)
-        .await?
-    }))
-}
-
-fn ids(rows: Vec<(String,)>) -> Result<Vec<SessionId>> {
     rows.iter().map(|(text,)| id(text)).collect()
 }

@@ -23,6 +23,8 @@ const NO_DEVICE: &str = "no_device";
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) session: Session,
+    /// As it was loaded.
+    loaded: Session,
     /// What makes a repeated start the same start.
     pub(super) start_key: Option<String>,
     /// Merged into another: it no longer takes part.
@@ -41,6 +43,7 @@ impl Entry {
     fn of(found: Found) -> Self {
         let Found { start_key, session } = found;
         Self {
+            loaded: session.clone(),
             session,
             start_key,
             gone: false,
@@ -400,9 +403,12 @@ impl Desk {
             .collect();
         has_events |= over.iter().any(|session| session.customer.is_some());
         settle::settle(db, &mut over, now).await?;
-        let changed: Vec<_> =
-            self.entries.iter().filter(|entry| entry.changed && !entry.gone).map(|entry| &entry.session).collect();
-        sessions::save(db, &changed, now).await?;
+        let changed = || self.entries.iter().filter(|entry| entry.changed && !entry.gone);
+        let all: Vec<_> = changed().map(|entry| &entry.session).collect();
+        let beyond_figures =
+            changed().filter(|entry| entry.new.is_some() || !entry.session.differs_in_figures_only(&entry.loaded));
+        sessions::save_record(db, &beyond_figures.map(|entry| &entry.session).collect::<Vec<_>>(), now).await?;
+        sessions::save_figures(db, &all, now).await?;
         self.ask_for_more(outcomes);
         Ok(has_events)
     }
