@@ -71,6 +71,7 @@ fn add(table: &mut Table, who: &str, mut rounds: Vec<(u64, Latencies)>, ceiling:
         of_ceiling: ceiling.map(|ceiling| times(all, ceiling)).unwrap_or_default(),
         p50: Some(latencies.percentile(50)),
         p99: Some(latencies.percentile(99)),
+        ..Row::default()
     });
     all
 }

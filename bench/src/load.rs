@@ -7,6 +7,7 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::server::Server;
 use crate::socket::Socket;
 use crate::station::Station;
 
@@ -48,6 +49,8 @@ pub(crate) struct Tally {
     pub(crate) frames: Latencies,
     /// Of each whole transaction.
     pub(crate) transactions: Latencies,
+    /// Processor time of the server.
+    pub(crate) cpu: Option<Duration>,
 }
 
 /// The time that counts.
@@ -67,16 +70,19 @@ impl Window {
 
 /// Connects all stations, lets them work for `seconds` that count, and closes them.
 pub(crate) async fn run(
-    address: SocketAddr,
+    server: &Server,
     stations: Vec<Station>,
     job: Job,
     seconds: u64,
 ) -> anyhow::Result<(Tally, Vec<Station>)> {
+    let address = server.address;
     let ready = each(stations.into_iter().map(|station| prepare(address, station, job))).await?;
     let begin = Instant::now() + Duration::from_secs(seconds.div_ceil(5));
     let window = Window { begin, end: begin + Duration::from_secs(seconds) };
-    let worked = each(ready.into_iter().map(|(station, socket)| work(station, socket, job, window))).await?;
-    let mut all = Tally::default();
+    let work = each(ready.into_iter().map(|(station, socket)| work(station, socket, job, window)));
+    let (worked, cpu) = tokio::join!(work, cpu_within(server, window));
+    let worked = worked?;
+    let mut all = Tally { cpu, ..Tally::default() };
     let mut stations = Vec::with_capacity(worked.len());
     for (tally, station) in worked {
         all.frames.0.extend(tally.frames.0);
@@ -84,6 +90,13 @@ pub(crate) async fn run(
         stations.push(station);
     }
     Ok((all, stations))
+}
+
+async fn cpu_within(server: &Server, window: Window) -> Option<Duration> {
+    tokio::time::sleep_until(window.begin).await;
+    let before = server.cpu_time()?;
+    tokio::time::sleep_until(window.end).await;
+    Some(server.cpu_time()?.saturating_sub(before))
 }
 
 /// Runs all at once; the first trouble ends it.

@@ -102,6 +102,15 @@ impl Server {
         line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
+    /// Processor time that it has used; `None` where the system has no `/proc`.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()?)).ok()?;
+        // Behind the name in parentheses, user and system time are the 12th and 13th field.
+        let mut times = stat.rsplit_once(')')?.1.split_whitespace().skip(11).map(str::parse::<u64>);
+        let ticks = times.next()?.ok()? + times.next()?.ok()?;
+        Some(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+    }
+
     /// Ends it and waits until it has.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let Self { mut child, stdin, .. } = self;

@@ -15,6 +15,8 @@ pub(crate) struct Row {
     pub(crate) figure: String,
     /// In relation to the ceiling of the same run.
     pub(crate) of_ceiling: String,
+    /// The server's processor time for one, microseconds.
+    pub(crate) cpu: Option<u64>,
     /// Microseconds.
     pub(crate) p50: Option<u64>,
     /// Microseconds.
@@ -38,12 +40,13 @@ impl fmt::Display for Row {
         let time = |micros: Option<u64>| micros.map(millis).unwrap_or_default();
         write!(
             f,
-            "{:<14} {:>7}  {:<16} {:>15} {:>9} {:>8} {:>8}",
+            "{:<12} {:>7} {:<16} {:>12} {:>7} {:>6} {:>6} {:>6}",
             self.what,
             grouped(self.count.into()),
             self.who,
             self.figure,
             self.of_ceiling,
+            self.cpu.map(grouped).unwrap_or_default(),
             time(self.p50),
             time(self.p99)
         )
@@ -54,8 +57,8 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<14} {:>7}  {:<16} {:>15} {:>9} {:>8} {:>8}",
-            "what", "count", "server", "figure", "ceiling", "p50 ms", "p99 ms"
+            "{:<12} {:>7} {:<16} {:>12} {:>7} {:>6} {:>6} {:>6}",
+            "what", "count", "server", "figure", "ceiling", "CPU µs", "p50 ms", "p99 ms"
         )?;
         let mut before = ("", 0);
         for row in &self.0 {

@@ -41,7 +41,7 @@ fn name(job: Job) -> &'static str {
 async fn ceiling(job: Job, sockets: u32, seconds: u64) -> anyhow::Result<Tally> {
     let server = Server::start(Kind::Ceiling, None).await?;
     let stations = register::nobody(sockets);
-    let (tally, _) = load::run(server.address, stations, job, seconds).await?;
+    let (tally, _) = load::run(&server, stations, job, seconds).await?;
     server.stop().await?;
     Ok(tally)
 }
@@ -51,7 +51,7 @@ async fn ours(engine: &Engine, job: Job, sockets: u32, seconds: u64) -> anyhow::
     let stations = register::stations(&store, sockets).await?;
     store.close().await;
     let server = Server::csms(engine).await?;
-    let (tally, stations) = load::run(server.address, stations, job, seconds).await?;
+    let (tally, stations) = load::run(&server, stations, job, seconds).await?;
     server.stop().await?;
     if job != Job::Heartbeats {
         let store = engine.open().await?;
@@ -70,8 +70,10 @@ fn add(
     tally: &mut Tally,
     ceiling: Option<&Tally>,
 ) {
+    let cpu = tally.cpu.and_then(|cpu| u64::try_from(cpu.as_micros()).ok());
     let mut row = |what, latencies: &mut Latencies, above: Option<&Latencies>| {
         table.add(Row {
+            cpu: cpu.and_then(|micros| micros.checked_div(latencies.count())),
             what,
             count,
             who: who.into(),
