@@ -34,6 +34,8 @@ pub struct Config {
     pub silence_limit: Duration,
     /// How often the live event goes out.
     pub live_interval: Duration,
+    /// Whether a charge is stopped when it costs as much as its customer's balance.
+    pub stop_at_balance: bool,
     /// How long frames are kept.
     pub keep_frames: Duration,
     /// Most bytes of one frame.
@@ -52,6 +54,7 @@ impl Config {
             start_limit: Duration::from_secs(180),
             silence_limit: Duration::from_secs(15 * 60),
             live_interval: Duration::from_secs(3),
+            stop_at_balance: false,
             keep_frames: Duration::from_secs(30 * 24 * 3600),
             max_frame: 256 * 1024,
             max_connections: 50_000,
@@ -66,7 +69,7 @@ struct Node {
     store: Store,
     bus: Bus,
     config: Config,
-    registry: registry::Registry,
+    registry: Arc<registry::Registry>,
     ingest: ingest::Ingest,
 }
 
@@ -82,8 +85,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), StoreError> {
     let id = evm_store::new_id().to_string();
-    let registry = registry::Registry::default();
-    let (ingest, writers) = ingest::start(&store, &bus, &config, &id);
+    let registry = Arc::new(registry::Registry::default());
+    let (ingest, writers) = ingest::start(&store, &bus, &config, &id, &registry);
     let node = Arc::new(Node { id, store, bus, config, registry, ingest });
     live::renew_node(&node).await?;
     let work = live::start(&node, &shutdown);

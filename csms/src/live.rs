@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use evm_bus::charger::{ChargerReply, ChargerRequest};
 use evm_bus::subject;
-use evm_domain::{ChargerId, SessionId, Timestamp};
+use evm_domain::{Bill, ChargerId, Money, SessionId, Timestamp};
 use evm_store::outbox::charging_payload;
-use evm_store::{Result, chargers, frames, leases, outbox, sessions, settle};
+use evm_store::sessions::Live;
+use evm_store::{Result, chargers, credit, frames, leases, outbox, sessions, settle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +23,8 @@ const HEARD_MS: i64 = 7_000;
 const LEADER_TTL_MS: i64 = 10_000;
 /// How long an end without a beginning waits for it.
 const LONE_END_MS: i64 = 60_000;
+/// A charger that goes on after it was asked to stop is asked again.
+const ASK_AGAIN_MS: i64 = 30_000;
 /// Sessions a page.
 const PAGE: i64 = 1000;
 /// Published events are forgotten after a week.
@@ -129,13 +133,18 @@ async fn tick(node: &Node) -> Result<()> {
         let page = sessions::running(&mut db, &after, PAGE).await?;
         drop(db);
         let now = evm_store::now();
+        let mut spent = Vec::new();
         for live in &page {
             let bill = live.session.bill_at(now, live.online);
+            if node.config.stop_at_balance && is_spent(live, &bill, now) {
+                spent.push(live);
+            }
             let subject = subject::customer(&live.topic, "CHARGING");
             if let Err(error) = node.bus.publish(&subject, None, charging_payload(&bill).as_bytes()).await {
                 tracing::debug!(%error, "a live event is lost; the next follows");
             }
         }
+        stop_spent(node, &spent, now).await?;
         match page.last() {
             Some(last) if page.len() == usize::try_from(PAGE).unwrap_or_default() => {
                 after = last.session.id.to_string()
@@ -143,6 +152,38 @@ async fn tick(node: &Node) -> Result<()> {
             _ => return Ok(()),
         }
     }
+}
+
+/// Whether a running charge costs as much as its customer has, and its charger can be asked to stop.
+fn is_spent(live: &Live, bill: &Bill, now: Timestamp) -> bool {
+    let asked_lately = live.stop_asked_at.is_some_and(|at| now.since(at) < ASK_AGAIN_MS);
+    let running = live.online && live.session.ended_at.is_none();
+    running && !asked_lately && bill.total() > Money::ZERO && bill.total() >= live.balance
+}
+
+/// Asks chargers to stop. Their answers are not waited for: the end is what they tell.
+async fn stop_spent(node: &Node, spent: &[&Live], now: Timestamp) -> Result<()> {
+    for live in spent {
+        let session = live.session.id;
+        let Some(transaction) = live.session.transaction.clone() else { continue };
+        let mut db = node.store.begin().await?;
+        let claimed = credit::claim_stop(&mut db, session, now.plus_millis(-ASK_AGAIN_MS), now).await?;
+        db.commit().await?;
+        if !claimed {
+            continue;
+        }
+        let request = serde_json::to_vec(&ChargerRequest::Stop { transaction }).unwrap_or_default();
+        let (bus, subject) = (node.bus.clone(), subject::command(&live.identity, live.epoch));
+        let deadline = node.config.call_timeout + Duration::from_secs(5);
+        tokio::spawn(async move {
+            let answer = bus.ask(&subject, request, deadline).await.map(|reply| serde_json::from_slice(&reply).ok());
+            match answer {
+                Ok(Some(ChargerReply::Accepted)) => tracing::info!(%session, "stopped: the balance is reached"),
+                answer => tracing::warn!(%session, ?answer, "the balance is reached, and the charger does not stop"),
+            }
+        });
+    }
+    Ok(())
 }
 
 fn before(now: Timestamp, duration: Duration) -> Timestamp {

@@ -1,0 +1,183 @@
+//! How sessions come to be: asked for by a customer, or begun at the charger.
+
+use evm_domain::{ChargerId, CustomerId, DeviceId, PurchaseId, Session, SessionId, Timestamp};
+use sqlx::QueryBuilder;
+
+use crate::engine::{Db, on};
+use crate::{Result, StoreError, id, new_id, random, tariffs};
+
+/// A customer's wish to charge.
+#[derive(Debug, Clone)]
+pub struct NewRequest {
+    /// Where.
+    pub device: DeviceId,
+    /// Who.
+    pub customer: CustomerId,
+    /// The device's charger.
+    pub charger: ChargerId,
+    /// The device's connector.
+    pub connector: u32,
+    /// The device's tariff version.
+    pub tariff_id: String,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// A session that waits for its charger.
+#[derive(Debug, Clone)]
+pub struct Requested {
+    /// Its id.
+    pub id: SessionId,
+    /// The purchase it will end in.
+    pub purchase: PurchaseId,
+    /// The tag to send: 16 upper-case hexadecimal digits, fit for the 20 characters of OCPP 1.6.
+    pub id_tag: String,
+    /// The 2.0.1 remoteStartId to send.
+    pub remote_start_id: i64,
+}
+
+/// Holds a device for a customer, at the prices and by the station's clock of this moment.
+///
+/// # Errors
+/// [`StoreError::Refused`] where the device or the customer has a live session.
+pub async fn request(db: &mut Db, new: &NewRequest) -> Result<Requested> {
+    let made = Requested {
+        id: SessionId(new_id()),
+        purchase: PurchaseId(new_id()),
+        id_tag: format!("{:016X}", u64::from_be_bytes(random())),
+        // The schema's integer is 32 bits in many stations; the unique index meets the rare twin.
+        remote_start_id: i64::from(u32::from_be_bytes(random()) >> 1),
+    };
+    let zone: Option<(String,)> = on!(&mut *db, conn => {
+        sqlx::query_as("SELECT time_zone FROM chargers WHERE id = $1").bind(new.charger.to_string()).fetch_optional(conn).await?
+    });
+    let offset = zone.map_or(0, |(zone,)| tariffs::utc_offset_min(&zone, new.now));
+    on!(db, conn => {
+        sqlx::query(
+            "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, \
+             id_tag, remote_start_id, requested_at, heard_at, utc_offset_min) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested', $8, $9, $10, $10, $11)",
+        )
+        .bind(made.id.to_string())
+        .bind(made.purchase.to_string())
+        .bind(new.charger.to_string())
+        .bind(i32::try_from(new.connector).unwrap_or_default())
+        .bind(new.device.to_string())
+        .bind(new.customer.to_string())
+        .bind(&new.tariff_id)
+        .bind(&made.id_tag)
+        .bind(made.remote_start_id)
+        .bind(new.now.0)
+        .bind(offset)
+        .execute(conn)
+        .await?;
+    });
+    Ok(made)
+}
+
+/// Releases a device whose charge never began. `false`: it has begun meanwhile, or was released before.
+pub async fn fail(db: &mut Db, session: SessionId, reason: &str, now: Timestamp) -> Result<bool> {
+    let changed = on!(db, conn => {
+        sqlx::query("UPDATE sessions SET status = 'failed', fail_reason = $2, settled_at = $3 WHERE id = $1 AND status = 'requested'")
+            .bind(session.to_string())
+            .bind(reason)
+            .bind(now.0)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    });
+    Ok(changed > 0)
+}
+
+/// Numbers for OCPP 1.6 transactions, one for each session, in their order.
+///
+/// # Errors
+/// [`StoreError`]; after 2³¹ − 1 transactions the sequence is at its end.
+pub async fn take_numbers(db: &mut Db, sessions: &[SessionId]) -> Result<Vec<i32>> {
+    if sessions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(i32, String)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("INSERT INTO transaction_numbers (session_id) ");
+        sql.push_values(sessions, |mut row, session| {
+            row.push_bind(session.to_string());
+        });
+        sql.push(" RETURNING id, session_id");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    let numbers: std::collections::HashMap<String, i32> = rows.into_iter().map(|(n, session)| (session, n)).collect();
+    let missing = || StoreError::Broken("a transaction number is missing".into());
+    sessions.iter().map(|session| numbers.get(&session.to_string()).copied().ok_or_else(missing)).collect()
+}
+
+/// A session that begins at the charger.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// The session as it stands after its first update.
+    pub session: Session,
+    /// The version of the device's prices; `None` where no device is registered.
+    pub tariff_id: Option<String>,
+    /// What makes a repeated start the same start.
+    pub start_key: Option<String>,
+}
+
+/// Inserts sessions that begin at their chargers. What is there already (the same start, the same transaction,
+/// a second live session of a device or customer) is left out; the ids of the others come back.
+pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<Vec<SessionId>> {
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<(String,)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new(
+            "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
+             transaction_ref, start_key, review, requested_at, started_at, heard_at, utc_offset_min) ",
+        );
+        sql.push_values(new, |mut row, new| {
+            let s = &new.session;
+            row.push_bind(s.id.to_string())
+                .push_bind(s.purchase.to_string())
+                .push_bind(s.charger.to_string())
+                .push_bind(i32::try_from(s.connector).unwrap_or_default())
+                .push_bind(s.device.map(|id| id.to_string()))
+                .push_bind(s.customer.map(|id| id.to_string()))
+                .push_bind(&new.tariff_id)
+                .push_bind(s.status.as_str())
+                .push_bind(&s.id_tag)
+                .push_bind(&s.transaction)
+                .push_bind(&new.start_key)
+                .push_bind(&s.review)
+                .push_bind(now.0)
+                .push_bind(s.started_at.map(|at| at.0))
+                .push_bind(now.0)
+                .push_bind(s.tariff.utc_offset_min);
+        });
+        sql.push(" ON CONFLICT DO NOTHING RETURNING id");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    ids.iter().map(|(text,)| id(text)).collect()
+}
+
+/// What a start told of a requested session's transaction is set apart: it may be told again, never changed.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// The session.
+    pub session: SessionId,
+    /// What makes a repeated start the same start.
+    pub start_key: Option<String>,
+}
+
+/// Notes which start began which session.
+pub async fn mark_begun(db: &mut Db, begun: &[Begun]) -> Result<()> {
+    if begun.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE sessions SET start_key = v.column2 FROM (");
+        sql.push_values(begun, |mut row, begun| {
+            row.push_bind(begun.session.to_string()).push_bind(&begun.start_key);
+        });
+        sql.push(") AS v WHERE sessions.id = v.column1");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
