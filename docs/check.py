@@ -81,7 +81,7 @@ def settings():
     listed = text.split("\nsettings! {", 1)[1].split("\n}", 1)[0]
     code = {"EVM_" + key.upper(): value or "" for key, value in re.findall(r'^    (\w+): \w+(?: = "([^"]*)")?;', listed, flags=re.M)}
     section = (ROOT / "README.md").read_text().split("## Settings", 1)[1].split("\n## ", 1)[0]
-    told = {name: default.strip().strip("`") for name, default in re.findall(r"^\| `(EVM_\w+)` \| ([^|]*) \|", section, flags=re.M)}
+    told = {name: default.strip().strip("`") for name, default in re.findall(r"^\| `(EVM_\w+)` \|([^|]*)\|", section, flags=re.M)}
     for name in code.keys() - told.keys():
         wrong.append(f"README.md lacks the setting {name}")
     for name in told.keys() - code.keys():
