@@ -7,6 +7,7 @@ mod balance;
 mod chargers;
 mod customer;
 mod devices;
+mod document;
 mod events;
 mod health;
 mod http;
@@ -34,8 +35,8 @@ use tokio_util::task::TaskTracker;
 
 use http::rates::Rates;
 
+pub use document::document;
 pub use http::address::{BadNetwork, Networks};
-pub use openapi::document;
 pub use outgoing::BadSetting;
 
 /// The settings of the billing API.

@@ -9,13 +9,10 @@ use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 use tower_http::timeout::TimeoutLayer;
-use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{PathItem, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::http::problem::{self, Code, Problem, ProblemDocument};
+use crate::http::problem::{Code, Problem};
 use crate::http::{auth, idempotency, rates};
 use crate::{App, balance, customer, devices, events, health, operator, purchases};
 
@@ -25,39 +22,6 @@ const MOST_CUSTOMER_BODY: usize = 256 * 1024;
 const MOST_OPERATOR_BODY: usize = 1024 * 1024;
 /// A request is over after this; commands to chargers wait for 35 s at the longest.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
-
-/// The head of the document.
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "EVM billing API",
-        description = "Find a charger, start, watch, finish, pay.\n\n\
-            **Units.** Amounts are MNT with at most 2 decimals, energy is kWh with at most 3, prices are MNT a kWh and MNT a \
-            minute of waiting, times are whole seconds; all of them exact decimals.\n\n\
-            **Errors** are `application/problem+json` with a stable `code`.\n\n\
-            **Events** come over NATS: log in with `nats` of the login and subscribe to `{topic}.>`. `CHARGING` \
-            `{energy, waitingTime, amount}` every 2 to 5 s while charging or waiting, the last one with the final figures; `PAYMENT` \
-            `{status, amount}`; `REPLENISHMENT` `{status, amount}`. A repeated event carries the same `Nats-Msg-Id`. Web clients \
-            get the same from `GET /api/v1/events`.\n\n\
-            **Limits.** Requests of an address and of a customer are counted, those of a login more. Beyond what is allowed the \
-            answer is 429 with `Retry-After`, in seconds.",
-        license(name = "MIT OR Apache-2.0")
-    ),
-    components(schemas(ProblemDocument)),
-    tags(
-        (name = "login", description = "Log in with a phone and a code."),
-        (name = "profile", description = "The customer's own data."),
-        (name = "devices", description = "Chargers on the map."),
-        (name = "charging", description = "Start and finish a charge."),
-        (name = "purchases", description = "What charges cost, and how to pay."),
-        (name = "balance", description = "Top up the balance."),
-        (name = "operator: chargers", description = "Register and command chargers."),
-        (name = "operator: customers", description = "Cash and cards."),
-        (name = "operator: lists", description = "Everything there is, a page at a time."),
-        (name = "health", description = "For load balancers."),
-    )
-)]
-struct Head;
 
 fn customers() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -101,7 +65,8 @@ fn operators() -> OpenApiRouter<App> {
         .routes(routes!(operator::reconciliation::reconciliation))
 }
 
-fn api(app: Option<&App>) -> OpenApiRouter<App> {
+/// All routes; with `app` what stands before them, too.
+pub(crate) fn api(app: Option<&App>) -> OpenApiRouter<App> {
     let (mut customers, mut operators) = (customers(), operators());
     if let Some(app) = app {
         // The app was documented with a slash at the end here; both work.
@@ -112,52 +77,11 @@ fn api(app: Option<&App>) -> OpenApiRouter<App> {
             .route_layer(middleware::from_fn_with_state(app.clone(), auth::customer));
         operators = operators.route_layer(middleware::from_fn_with_state(app.clone(), auth::operator));
     }
-    OpenApiRouter::with_openapi(Head::openapi())
+    OpenApiRouter::with_openapi(crate::document::head())
         .nest("/api/v1", strangers().merge(customers).layer(DefaultBodyLimit::max(MOST_CUSTOMER_BODY)))
         .nest("/admin/v1", operators.layer(DefaultBodyLimit::max(MOST_OPERATOR_BODY)))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
-}
-
-/// The OpenAPI document.
-pub fn document() -> utoipa::openapi::OpenApi {
-    let (_, mut document) = api(None).split_for_parts();
-    document.info.version = env!("CARGO_PKG_VERSION").into();
-    if let Some(components) = &mut document.components {
-        for (name, what) in [("customer", "The `token` of a login."), ("operator", "`EVM_ADMIN_TOKEN`.")] {
-            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(what)).build();
-            components.security_schemes.insert(name.into(), RefOr::T(SecurityScheme::Http(scheme)));
-        }
-    }
-    for (path, item) in &mut document.paths.paths {
-        complete(path, item);
-    }
-    document
-}
-
-/// What holds for every route, or all of a kind, is said here once.
-fn complete(path: &str, item: &mut PathItem) {
-    let of_operator = path.starts_with("/admin/");
-    let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-    for operation in operations.into_iter().flatten() {
-        let mut common = vec![Code::Internal, Code::StoreUnavailable];
-        let health = path.ends_with("z");
-        if !health {
-            common.push(Code::TooManyRequests);
-        }
-        let open = operation.security.is_some() || health;
-        if !open {
-            let scheme = if of_operator { "operator" } else { "customer" };
-            operation.security = Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
-            common.push(Code::Unauthorized);
-        }
-        if operation.request_body.is_some() {
-            common.push(Code::BodyTooLarge);
-        }
-        for (status, response) in problem::document(&common) {
-            operation.responses.responses.entry(status).or_insert(response);
-        }
-    }
 }
 
 /// All routes, with what stands around them.
@@ -171,7 +95,7 @@ pub(crate) fn router(app: App) -> Router {
             HeaderName::from_static("last-event-id"),
         ]);
     let cors = cors.expose_headers([header::RETRY_AFTER]);
-    let swagger = utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", document());
+    let swagger = utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", crate::document());
     router
         .merge(swagger)
         .fallback(|| async { Problem::from(Code::NotFound) })

@@ -28,7 +28,7 @@ pub async fn chargers(db: &mut Db, page: Page) -> Result<(i64, Vec<(Charger, Vec
     let total = count(db, "SELECT COUNT(*) FROM chargers").await?;
     let before: Option<(String,)> = on!(&mut *db, conn => {
         sqlx::query_as("SELECT identity FROM chargers ORDER BY identity LIMIT 1 OFFSET $1")
-            .bind(page.offset - 1)
+            .bind((page.offset - 1).max(0))
             .fetch_optional(conn)
             .await?
     });
@@ -140,7 +140,8 @@ pub async fn sessions(db: &mut Db, status: Option<&str>, page: Page) -> Result<(
     let rows = on!(db, conn => {
         let mut sql = QueryBuilder::new(
             "SELECT s.id, s.purchase_id, h.identity, s.connector, s.device_id, d.device_number, s.customer_id, c.phone, s.status, \
-             s.id_tag, s.transaction_ref, s.fail_reason, s.stop_reason, s.review, s.requested_at, s.started_at, s.ended_at, \
+             s.id_tag, s.transaction_ref, s.fail_reason, s.stop_reason, \
+             COALESCE(s.review, CASE s.doubt WHEN 1 THEN 'missing_baseline' WHEN 2 THEN 'implausible_rise' END) AS review, s.requested_at, s.started_at, s.ended_at, \
              COALESCE(s.register_wh - s.baseline_wh, 0) AS energy_wh, s.waiting_ms \
              FROM sessions s JOIN chargers h ON h.id = s.charger_id LEFT JOIN devices d ON d.id = s.device_id \
              LEFT JOIN customers c ON c.id = s.customer_id",
@@ -188,74 +189,4 @@ pub async fn customers(db: &mut Db, page: Page) -> Result<(i64, Vec<CustomerLine
         .await?
     });
     Ok((total, rows))
-}
-
-/// One line of a ledger transaction.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct EntryLine {
-    /// The word of [`evm_domain::ledger::Account::as_str`].
-    pub account: String,
-    /// Whose, for personal accounts; else empty.
-    pub customer_id: String,
-    /// Möngö; credit is positive.
-    pub amount: i64,
-}
-
-/// A ledger transaction.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct LedgerLine {
-    /// 24 hexadecimal digits.
-    pub id: String,
-    /// What was booked.
-    pub key: String,
-    /// What kind of thing it is.
-    pub kind: String,
-    /// The customer it is about.
-    pub customer_id: Option<String>,
-    /// Words of the operator.
-    pub note: Option<String>,
-    /// ms since 1970.
-    pub created_at: i64,
-    /// Its lines.
-    #[sqlx(skip)]
-    pub entries: Vec<EntryLine>,
-}
-
-#[derive(sqlx::FromRow)]
-struct EntryRow {
-    transaction_id: String,
-    #[sqlx(flatten)]
-    entry: EntryLine,
-}
-
-/// Ledger transactions with their lines, newest first, and how many there are in all.
-pub async fn ledger(db: &mut Db, page: Page) -> Result<(i64, Vec<LedgerLine>)> {
-    let total = count(db, "SELECT COUNT(*) FROM ledger_transactions").await?;
-    let mut lines: Vec<LedgerLine> = on!(&mut *db, conn => {
-        sqlx::query_as(
-            "SELECT id, key, kind, customer_id, note, created_at FROM ledger_transactions ORDER BY id DESC LIMIT $1 OFFSET $2",
-        )
-        .bind(page.limit)
-        .bind(page.offset)
-        .fetch_all(conn)
-        .await?
-    });
-    if lines.is_empty() {
-        return Ok((total, lines));
-    }
-    let rows: Vec<EntryRow> = on!(db, conn => {
-        let mut sql = QueryBuilder::new("SELECT transaction_id, account, customer_id, amount FROM ledger_entries WHERE transaction_id IN (");
-        let mut list = sql.separated(", ");
-        for line in &lines {
-            list.push_bind(&line.id);
-        }
-        sql.push(") ORDER BY transaction_id, account");
-        sql.build_query_as().fetch_all(conn).await?
-    });
-    for row in rows {
-        if let Some(line) = lines.iter_mut().find(|line| line.id == row.transaction_id) {
-            line.entries.push(row.entry);
-        }
-    }
-    Ok((total, lines))
 }

@@ -1,0 +1,171 @@
+//! The OpenAPI document: what the routes say of themselves, completed by what holds for all of them.
+
+use utoipa::OpenApi;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{PathItem, RefOr, Response};
+
+use crate::http::problem::{self, Code, ProblemDocument};
+use crate::openapi::api;
+
+/// The head of the document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "EVM billing API",
+        description = "Find a charger, start, watch, finish, pay.\n\n\
+            **Units.** Amounts are MNT with at most 2 decimals, energy is kWh with at most 3, prices are MNT a kWh and MNT a \
+            minute of waiting, times are whole seconds; all of them exact decimals.\n\n\
+            **Errors** are `application/problem+json` with a stable `code`.\n\n\
+            **Events** come over NATS: log in with `nats` of the login and subscribe to `{topic}.>`. `CHARGING` \
+            `{energy, waitingTime, amount}` every 2 to 5 s while charging or waiting, the last one with the final figures; `PAYMENT` \
+            `{status, amount}`; `REPLENISHMENT` `{status, amount}`. A repeated event carries the same `Nats-Msg-Id`. Web clients \
+            get the same from `GET /api/v1/events`.\n\n\
+            **Limits.** Requests of an address and of a customer are counted, those of a login more. Beyond what is allowed the \
+            answer is 429 with `Retry-After`, in seconds.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    components(schemas(ProblemDocument)),
+    tags(
+        (name = "login", description = "Log in with a phone and a code."),
+        (name = "profile", description = "The customer's own data."),
+        (name = "devices", description = "Chargers on the map."),
+        (name = "charging", description = "Start and finish a charge."),
+        (name = "purchases", description = "What charges cost, and how to pay."),
+        (name = "balance", description = "Top up the balance."),
+        (name = "operator: chargers", description = "Register and command chargers."),
+        (name = "operator: customers", description = "Cash and cards."),
+        (name = "operator: lists", description = "Everything there is, a page at a time."),
+        (name = "health", description = "For load balancers."),
+    )
+)]
+struct Head;
+
+/// The document before its routes.
+pub(crate) fn head() -> utoipa::openapi::OpenApi {
+    Head::openapi()
+}
+
+/// The OpenAPI document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = api(None).split_for_parts();
+    document.info.version = env!("CARGO_PKG_VERSION").into();
+    document.info.description.get_or_insert_default().push_str(&code_table());
+    if let Some(components) = &mut document.components {
+        for (name, what) in [("customer", "The `token` of a login."), ("operator", "`EVM_ADMIN_TOKEN`.")] {
+            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(what)).build();
+            components.security_schemes.insert(name.into(), RefOr::T(SecurityScheme::Http(scheme)));
+        }
+    }
+    for (path, item) in &mut document.paths.paths {
+        complete(path, item);
+    }
+    document
+}
+
+/// All codes at one place.
+fn code_table() -> String {
+    let mut table = "\n\n| code | status | meaning |\n|---|---|---|\n".to_owned();
+    for code in Code::ALL {
+        let (status, word, meaning) = code.facts();
+        table.push_str(&format!("| `{word}` | {status} | {meaning} |\n"));
+    }
+    table
+}
+
+/// What holds for every route, or all of a kind, is said here once.
+fn complete(path: &str, item: &mut PathItem) {
+    let of_operator = path.starts_with("/admin/");
+    let posts = item.post.is_some();
+    let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+    for operation in operations.into_iter().flatten() {
+        let mut common = vec![Code::Internal, Code::StoreUnavailable];
+        let health = path.ends_with('z');
+        if !health {
+            common.push(Code::TooManyRequests);
+        }
+        let open = operation.security.is_some() || health;
+        if !open {
+            let scheme = if of_operator { "operator" } else { "customer" };
+            operation.security = Some(vec![SecurityRequirement::new(scheme, Vec::<String>::new())]);
+            common.push(Code::Unauthorized);
+        }
+        if operation.request_body.is_some() {
+            common.push(Code::BodyTooLarge);
+        }
+        if posts && !open && !of_operator {
+            common.extend([Code::InvalidRequest, Code::IdempotencyInFlight, Code::IdempotencyKeyReused]);
+            operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
+        }
+        for (status, response) in problem::document(&common) {
+            match operation.responses.responses.get_mut(&status) {
+                Some(RefOr::T(own)) => join(own, response),
+                _ => drop(operation.responses.responses.insert(status, response)),
+            }
+        }
+        describe(operation);
+    }
+}
+
+fn idempotency_key() -> utoipa::openapi::path::Parameter {
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(255))
+        .pattern(Some("^[!-~]+$"));
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(utoipa::openapi::Required::False)
+        .description(Some("A new random text for each new request. The same request sent again gets the same answer and does nothing twice, for 7 days."))
+        .schema(Some(text))
+        .example(Some(serde_json::json!("5f0c7d9a-1b2c-4d3e-8f60-718293a4b5c6")))
+        .build()
+}
+
+/// One response tells all codes of its status.
+fn join(own: &mut Response, more: RefOr<Response>) {
+    let RefOr::T(more) = more else { return };
+    for (kind, content) in more.content {
+        let (Some(RefOr::T(own_content)), RefOr::T(content)) = (own.content.get_mut(&kind), content) else { continue };
+        for (word, example) in content.examples {
+            if !own_content.examples.contains_key(&word) {
+                own.description.push_str("\n\n");
+                let line = more.description.split("\n\n").find(|line| line.starts_with(&format!("`{word}`")));
+                own.description.push_str(line.unwrap_or_default());
+                own_content.examples.insert(word, example);
+            }
+        }
+    }
+}
+
+/// The first sentence is the summary, all of it the description; every answer has a sentence.
+fn describe(operation: &mut Operation) {
+    if let Some(text) = operation.summary.take() {
+        let all = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let first = all.split_inclusive(". ").next().unwrap_or_default().trim().trim_end_matches('.').to_owned();
+        operation.summary = Some(first);
+        operation.description.get_or_insert(all);
+    }
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            response.description = "The answer.".into();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn the_committed_document_is_the_code_s() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/app/openapi.json");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        let made = super::document().to_pretty_json().unwrap() + "\n";
+        assert!(committed == made, "docs/app/openapi.json is old: evm openapi >docs/app/openapi.json");
+    }
+}
