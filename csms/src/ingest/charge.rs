@@ -247,6 +247,7 @@ impl Desk {
             && let Some(place) = self.places.iter().find(|p| p.charger == charger && p.connector == connector)
             && self.entries[n].new.is_none()
             && session.status == Status::Active
+            && (claims(update) || !self.is_taken(charger, connector))
         {
             let tariff = place.tariff_at(session.started_at.unwrap_or(update.at));
             self.attached.push((session.id, place.device, place.tariff_id.clone(), tariff.utc_offset_min));
@@ -286,11 +287,13 @@ impl Desk {
     /// A charge that nobody asked for through the app.
     fn begin(&mut self, charger: ChargerId, update: &TransactionUpdate) -> usize {
         let connector = update.connector.unwrap_or(0);
-        let place = self.places.iter().find(|p| p.charger == charger && p.connector == connector).cloned();
+        let place = self.places.iter().find(|p| p.charger == charger && p.connector == connector);
+        let place = place.filter(|_| claims(update) || !self.is_taken(charger, connector)).cloned();
         for entry in &self.entries {
             // Whose end was never told: it ends by this start, and keeps nobody from it.
             let s = &entry.session;
-            if s.charger == charger && s.status.is_live() && s.connector == connector && connector != 0 {
+            let same_place = s.charger == charger && s.connector == connector && connector != 0;
+            if same_place && s.status.is_live() && claims(update) {
                 s.customer.map(|owner| self.charging.remove(&owner));
             }
         }
@@ -324,8 +327,18 @@ impl Desk {
         entry.new = Some(place.map(|p| p.tariff_id));
         self.entries.push(entry);
         let n = self.entries.len() - 1;
-        self.displace_others(n);
+        if claims(update) {
+            self.displace_others(n);
+        }
         n
+    }
+
+    /// Whether a charge is under way there, or asked for.
+    fn is_taken(&self, charger: ChargerId, connector: u32) -> bool {
+        self.entries.iter().any(|entry| {
+            let s = &entry.session;
+            s.charger == charger && s.connector == connector && s.device.is_some() && s.status.is_live() && !entry.gone
+        })
     }
 
     fn merge(&mut self, from: usize, into: usize) -> usize {
@@ -478,6 +491,12 @@ impl Desk {
         // now that the other's is there to be seen.
         Err(evm_store::StoreError::conflict())
     }
+}
+
+/// Whether it says whose the transaction is, so that it may take the place of another. A part of one whose begin has not
+/// been told waits beside what holds the place.
+fn claims(update: &TransactionUpdate) -> bool {
+    update.phase == Phase::Started || update.id_tag.is_some() || update.remote_start_id.is_some()
 }
 
 /// Whether it is a StopTransaction of 1.6.

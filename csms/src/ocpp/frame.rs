@@ -11,6 +11,9 @@ const LONGEST_ID: usize = 36;
 /// Stations that make longer ids than they may are still understood.
 const LONGEST_ID_READ: usize = 255;
 
+/// Longer than any action there is; of an unknown one no more is kept.
+const LONGEST_ACTION: usize = 64;
+
 /// A frame from the station.
 #[derive(Debug)]
 pub(crate) enum Frame<'a> {
@@ -54,9 +57,10 @@ pub(crate) fn parse(text: &str) -> Result<Frame<'_>, BadFrame> {
     match kind {
         Some("2") => {
             let action = parts.get(2).and_then(|raw| text_of(raw)).ok_or_else(|| lacks("the CALL has no action"))?;
-            if action.len() > 64 || action.chars().any(char::is_control) {
+            if action.chars().any(char::is_control) {
                 return Err(lacks("the action is no name"));
             }
+            let action = action.chars().take(LONGEST_ACTION).collect();
             // 1.6 stations leave an empty payload out.
             let payload = parts.get(3).copied().unwrap_or(RawValue::NULL);
             Ok(Frame::Call { id, action, payload })
@@ -140,6 +144,8 @@ mod tests {
     fn reads_the_three_kinds() {
         let Frame::Call { id, action, payload } = parse(r#"[2,"19","Heartbeat",{}]"#).unwrap() else { panic!() };
         assert_eq!((id.as_str(), action.as_str(), payload.get()), ("19", "Heartbeat", "{}"));
+        let long = format!(r#"[2,"19","{}"]"#, "X".repeat(500));
+        assert!(matches!(parse(&long).unwrap(), Frame::Call { action, .. } if action.len() == LONGEST_ACTION));
         assert!(matches!(parse(r#"[2, 19, "Heartbeat"]"#).unwrap(), Frame::Call { .. }));
         assert!(matches!(parse(r#"["3","19",{"status":"Accepted"}]"#).unwrap(), Frame::Result { .. }));
         let Frame::Error { code, .. } = parse(r#"[4,"19","OccurenceConstraintViolation"]"#).unwrap() else { panic!() };
