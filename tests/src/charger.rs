@@ -88,14 +88,27 @@ impl Reply {
 pub enum Policy {
     /// With this CALLRESULT.
     Answer(Value),
+    /// With this CALLERROR.
+    Refuse(&'static str),
     /// Not at all.
     Silence,
+}
+
+/// A CALL of the central system.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Its message id.
+    pub id: String,
+    /// Its action.
+    pub action: String,
+    /// Its payload.
+    pub payload: Value,
 }
 
 #[derive(Default)]
 struct Shared {
     waiting: HashMap<String, oneshot::Sender<Reply>>,
-    commands: VecDeque<(String, Value)>,
+    commands: VecDeque<Asked>,
     policies: HashMap<String, Policy>,
     stray: Vec<String>,
     closed: bool,
@@ -199,12 +212,22 @@ impl RawCharger {
 
     /// Waits for the next CALL of this action from the central system and gives its payload.
     pub async fn command(&self, action: &str) -> Value {
+        self.asked(action).await.payload
+    }
+
+    /// [`RawCharger::command`] with the message id, to answer it by hand.
+    pub async fn asked(&self, action: &str) -> Asked {
         eventually(&format!("{action} at {}", self.identity), async || {
             let mut shared = self.shared.lock().unwrap();
-            let at = shared.commands.iter().position(|(name, _)| name == action)?;
-            shared.commands.remove(at).map(|(_, payload)| payload)
+            let at = shared.commands.iter().position(|asked| asked.action == action)?;
+            shared.commands.remove(at)
         })
         .await
+    }
+
+    /// The CALLs of the central system that the test has not taken yet.
+    pub fn waiting(&self) -> Vec<Asked> {
+        self.shared.lock().unwrap().commands.iter().cloned().collect()
     }
 
     /// Whether the central system closed the connection, or it broke.
@@ -260,10 +283,11 @@ impl Shared {
         };
         match parts.as_slice() {
             [kind, Value::String(id), Value::String(action), payload] if kind == 2 => {
-                self.commands.push_back((action.clone(), payload.clone()));
+                self.commands.push_back(Asked { id: id.clone(), action: action.clone(), payload: payload.clone() });
                 match self.policies.get(action) {
                     Some(Policy::Silence) => None,
                     Some(Policy::Answer(answer)) => Some(json!([3, id, answer]).to_string()),
+                    Some(Policy::Refuse(code)) => Some(json!([4, id, code, "said by the test", {}]).to_string()),
                     None => Some(json!([3, id, yes(action, payload)]).to_string()),
                 }
             }

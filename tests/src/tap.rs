@@ -39,6 +39,8 @@ pub struct Conversation {
     pub close_code: Option<Option<u16>>,
     /// Whether the connection ended.
     pub ended: bool,
+    /// CALLRESULTs of the central system.
+    pub answered: usize,
     actions: HashMap<String, String>,
 }
 
@@ -103,6 +105,21 @@ impl Tap {
         self.state.lock().unwrap().violations.clone()
     }
 
+    /// The CALLERRORs that this identity was answered.
+    pub fn errors(&self, identity: &str) -> Vec<String> {
+        let messages = self.conversations(identity).into_iter().flat_map(|conversation| conversation.messages);
+        messages
+            .filter(|passed| !passed.from_charger && passed.text.starts_with("[4"))
+            .map(|passed| passed.text)
+            .collect()
+    }
+
+    /// How many CALLs of this identity were answered by a CALLRESULT.
+    pub fn answered(&self, identity: &str) -> usize {
+        let state = self.state.lock().unwrap();
+        state.conversations.iter().filter(|seen| seen.identity == identity).map(|seen| seen.answered).sum()
+    }
+
     /// The CALLs of this identity that were answered by a CALLRESULT: message id, action, payload.
     pub fn acknowledged(&self, identity: &str) -> Vec<(String, String, Value)> {
         let mut answered = Vec::new();
@@ -151,13 +168,7 @@ async fn carry(charger: TcpStream, upstream: SocketAddr, state: Arc<Mutex<State>
 }
 
 /// Hands bytes on one way; what they hold is noted first, so that a CALL is known before its answer comes.
-async fn copy(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    from_charger: bool,
-    state: &Mutex<State>,
-    index: usize,
-) {
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, from_charger: bool, state: &Mutex<State>, index: usize) {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -188,10 +199,8 @@ impl State {
             }
             Found::Text(text) => {
                 if from_charger {
-                    if let Ok(Value::Array(parts)) = serde_json::from_str(&text)
-                        && let [_, Value::String(id), Value::String(action), ..] = parts.as_slice()
-                    {
-                        conversation.actions.insert(id.clone(), action.clone());
+                    if let Some((id, action)) = asked(&text) {
+                        conversation.actions.insert(id, action);
                     }
                 } else if let Err(wrong) = match conversation.version {
                     Some(version) => schemas::check(version, &text, &conversation.actions),
@@ -200,6 +209,7 @@ impl State {
                     let said = format!("to {}: {text}: {wrong}", conversation.identity);
                     self.violations.push(said);
                 }
+                conversation.answered += usize::from(!from_charger && text.starts_with("[3"));
                 conversation.messages.push(Passed { from_charger, text });
             }
             Found::Close(code) if !from_charger => conversation.close_code = Some(code),
@@ -209,4 +219,15 @@ impl State {
             _ => {}
         }
     }
+}
+
+/// The message id and the action of whatever may be answered; a number stands for its text, and a missing action is empty.
+fn asked(text: &str) -> Option<(String, String)> {
+    let Ok(Value::Array(parts)) = serde_json::from_str(text) else { return None };
+    let word = |index| match parts.get(index) {
+        Some(Value::String(word)) => Some(word.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    Some((word(1)?, word(2).unwrap_or_default()))
 }

@@ -13,9 +13,27 @@ async fn nonsense(world: &mut World, version: Version) {
     world.operator.charger("CP-1", 1).await;
     let mut charger = world.raw("CP-1", version).await;
     for text in [
-        "", " ", "hello", "{", "[", "null", "{}", "[]", "[2]", "[2,\"a\"]", "[2,\"b\",\"Heartbeat\"]", "[7,\"c\",\"Heartbeat\",{}]",
-        "[\"2\",\"d\",\"Heartbeat\",{}]", "[2,5,\"Heartbeat\",{}]", "[2,\"e\",6,{}]", "[3,\"never-asked\",{}]",
-        "[4,\"never-asked\",\"GenericError\",\"\",{}]", "[3]", "[4,null]", "[2,\"f\",\"Heartbeat\",[]]", "\u{0}",
+        "",
+        " ",
+        "hello",
+        "{",
+        "[",
+        "null",
+        "{}",
+        "[]",
+        "[2]",
+        "[2,\"a\"]",
+        "[2,\"b\",\"Heartbeat\"]",
+        "[7,\"c\",\"Heartbeat\",{}]",
+        "[\"2\",\"d\",\"Heartbeat\",{}]",
+        "[2,5,\"Heartbeat\",{}]",
+        "[2,\"e\",6,{}]",
+        "[3,\"never-asked\",{}]",
+        "[4,\"never-asked\",\"GenericError\",\"\",{}]",
+        "[3]",
+        "[4,null]",
+        "[2,\"f\",\"Heartbeat\",[]]",
+        "\u{0}",
     ] {
         charger.send(text).await;
         lives(&mut charger).await;
@@ -120,8 +138,12 @@ on_both_engines! {
         // The identity may come percent-encoded.
         assert_eq!(refused("CP%2D7", None).await, None);
         // No version in common: the handshake ends well, without one, and the connection is closed.
-        let strange = RawCharger::try_connect(tap, "CP-7", &["ocpp9.9"], None).await.unwrap_or_else(|status| panic!("{status}"));
-        strange.closed().await;
+        assert_eq!(refused("CP-7", None).await, None);
+        assert_eq!(RawCharger::try_connect(tap, "CP-7", &["ocpp9.9"], None).await.err(), Some(0), "the client refuses that");
+        evm_tests::eventually("the close without a version", async || {
+            let last = tap.conversations("CP-7").pop()?;
+            (last.version.is_none() && last.status == Some(101) && last.close_code == Some(Some(1002))).then_some(())
+        }).await;
         // The newest version in common is taken.
         let both = RawCharger::try_connect(tap, "CP-7", &["ocpp2.0.1", "ocpp1.6"], None).await.unwrap_or_else(|status| panic!("{status}"));
         assert_eq!(both.version, Version::V201);
