@@ -236,8 +236,11 @@ impl Meter {
             }
             Ordering::Greater => {}
         }
-        if !plausible(rise, at.since(self.register_at), max_power_w) {
-            if baseline == Wh(0) && before == Wh(0) {
+        let from_nothing = baseline == Wh(0) && before == Wh(0);
+        // In a few hours the largest plug could give what any register stands at, so a step from 0 gets no time.
+        let elapsed = if from_nothing && max_power_w.is_none() { 0 } else { at.since(self.register_at) };
+        if !plausible(rise, elapsed, max_power_w) {
+            if from_nothing {
                 self.doubt = Some(Doubt::MissingBaseline);
                 self.baseline = Some(value);
                 self.register = Some(value);

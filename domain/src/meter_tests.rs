@@ -62,6 +62,15 @@ fn a_begin_of_zero_beside_a_large_register_is_a_missing_baseline() {
 }
 
 #[test]
+fn a_begin_of_zero_is_no_baseline_for_a_lone_register_at_the_end_of_a_long_charge() {
+    use PointKind::*;
+    let meter = fold(&[at(0, MeterStart, 0), at(8 * 3600, End, 910_000)]);
+    assert_eq!((meter.energy(), meter.doubt), (Wh(0), Some(Doubt::MissingBaseline)));
+    let new_meter = fold(&[at(0, MeterStart, 0), at(8 * 3600, End, 60_000)]);
+    assert_eq!((new_meter.energy(), new_meter.doubt), (Wh(60_000), None));
+}
+
+#[test]
 fn a_rise_beyond_the_plug_is_held_back() {
     use PointKind::*;
     let points = [at(0, MeterStart, 1000), at(60, Register, 1100), at(120, Register, 90_000), at(180, Register, 1300)];
