@@ -13,7 +13,7 @@ use evm_store::devices::{self, NewDevice};
 use evm_store::ledger::{self, Booking};
 use evm_store::purchases::{self, Purchase};
 use evm_store::sessions::{self, NewRequest};
-use evm_store::{Db, Store, audit, chargers, credit, customers, operator, readings, settle};
+use evm_store::{Db, Store, audit, chargers, credit, customers, readings, settle};
 
 common::on_both!(
     a_charge_over_a_bands_border_is_settled_paid_and_corrected,
@@ -121,9 +121,11 @@ impl Place {
 
     /// Sum of an account.
     async fn account(&self, account: &str) -> i64 {
-        let mut db = self.store.read().await.unwrap();
-        let (_, lines) = operator::ledger(&mut db, operator::Page { offset: 0, limit: 1000 }).await.unwrap();
-        lines.iter().flat_map(|line| &line.entries).filter(|entry| entry.account == account).map(|e| e.amount).sum()
+        let sum = "SELECT CAST(SUM(amount) AS BIGINT) FROM ledger_entries WHERE account = $1";
+        match &self.store {
+            Store::Sqlite { read, .. } => sqlx::query_scalar(sum).bind(account).fetch_one(read).await.unwrap(),
+            Store::Postgres(pool) => sqlx::query_scalar(sum).bind(account).fetch_one(pool).await.unwrap(),
+        }
     }
 
     async fn audit(&self) {
