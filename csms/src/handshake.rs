@@ -193,9 +193,8 @@ async fn look_up(head: &Head, node: &Node) -> Result<(Charger, Option<Version>),
     };
     if let Some(stored) = &charger.password_hash {
         let (user, password) = head.credentials.as_ref().ok_or(Refusal::Unauthorized)?;
-        let shown = chargers::password_hash(&node.config.server_secret, password);
-        let right = shown.as_bytes().ct_eq(stored.as_bytes());
-        if !bool::from(right) || user != head.identity.as_bytes() {
+        let right = is_right(&node.config.server_secret, password, stored);
+        if !right || user != head.identity.as_bytes() {
             return Err(Refusal::Unauthorized);
         }
     }
@@ -205,6 +204,17 @@ async fn look_up(head: &Head, node: &Node) -> Result<(Charger, Option<Version>),
         Version::ALL.into_iter().find(|v| head.protocols.iter().any(|offer| offer == v.subprotocol()))
     };
     Ok((charger, version))
+}
+
+/// Whether these are the password's bytes, or those that its hexadecimal digits stand for: so a 1.6 AuthorizationKey is
+/// set, and shown (1.6 security whitepaper, `AuthorizationKey`).
+fn is_right(server_secret: &[u8; 32], shown: &[u8], stored: &str) -> bool {
+    let matches = |bytes: &[u8]| {
+        let hash = chargers::password_hash(server_secret, bytes);
+        bool::from(hash.as_bytes().ct_eq(stored.as_bytes()))
+    };
+    let digits = || shown.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    matches(shown) || matches(digits().as_bytes()) || matches(digits().to_ascii_uppercase().as_bytes())
 }
 
 #[cfg(test)]
@@ -235,6 +245,18 @@ mod tests {
         assert_eq!(read.identity, "CP 1");
         assert_eq!(read.protocols, ["ocpp1.6", "ocpp2.0.1"]);
         assert_eq!(read.credentials, Some((b"CP 1".to_vec(), b"a:b".to_vec())));
+    }
+
+    #[test]
+    fn a_key_is_shown_as_it_is_or_as_the_bytes_of_its_digits() {
+        let key = [9; 32];
+        let stored = chargers::password_hash(&key, b"00FF3031323334353637383961626364");
+        assert!(is_right(&key, b"00FF3031323334353637383961626364", &stored));
+        assert!(is_right(&key, b"\x00\xff0123456789abcd", &stored));
+        assert!(!is_right(&key, b"\x00\xff0123456789abce", &stored));
+        assert!(!is_right(&key, b"", &stored));
+        let lower = chargers::password_hash(&key, b"00ff3031323334353637383961626364");
+        assert!(is_right(&key, b"\x00\xff0123456789abcd", &lower));
     }
 
     #[test]

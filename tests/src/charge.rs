@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::{Customer, Operator};
-use crate::charger::{RawCharger, Version, at, now, transaction_event};
+use crate::charger::{RawCharger, Version, at, now};
 use crate::poll::eventually;
 
 /// A start by the app that a 1.6 charger begins; gives the transaction's id.
@@ -95,4 +95,27 @@ pub fn sim_config(tap: &crate::tap::Tap, identity: &str, version: Version) -> oc
         message_retry_interval: Duration::from_secs(1),
         ..ocpp_sim::ChargerConfig::new(format!("ws://{}/ocpp", tap.addr), identity, version)
     }
+}
+
+/// A 2.0.1 TransactionEvent on EVSE 1 with one register sample in Wh.
+pub fn transaction_event(kind: &str, transaction: &str, seq_no: i64, wh: i64) -> Value {
+    let trigger = match kind {
+        "Started" => "RemoteStart",
+        "Ended" => "RemoteStop",
+        _ => "MeterValuePeriodic",
+    };
+    let context = match kind {
+        "Started" => "Transaction.Begin",
+        "Ended" => "Transaction.End",
+        _ => "Sample.Periodic",
+    };
+    json!({
+        "eventType": kind, "timestamp": now(), "triggerReason": trigger, "seqNo": seq_no,
+        "transactionInfo": { "transactionId": transaction, "chargingState": "Charging" },
+        "evse": { "id": 1, "connectorId": 1 },
+        "meterValue": [{ "timestamp": now(), "sampledValue": [{
+            "value": wh, "measurand": "Energy.Active.Import.Register", "context": context,
+            "unitOfMeasure": { "unit": "Wh" },
+        }] }],
+    })
 }

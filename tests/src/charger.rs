@@ -405,26 +405,3 @@ impl RawCharger {
         }
     }
 }
-
-/// A 2.0.1 TransactionEvent on EVSE 1 with one register sample in Wh.
-pub fn transaction_event(kind: &str, transaction: &str, seq_no: i64, wh: i64) -> Value {
-    let trigger = match kind {
-        "Started" => "RemoteStart",
-        "Ended" => "RemoteStop",
-        _ => "MeterValuePeriodic",
-    };
-    let context = match kind {
-        "Started" => "Transaction.Begin",
-        "Ended" => "Transaction.End",
-        _ => "Sample.Periodic",
-    };
-    json!({
-        "eventType": kind, "timestamp": now(), "triggerReason": trigger, "seqNo": seq_no,
-        "transactionInfo": { "transactionId": transaction, "chargingState": "Charging" },
-        "evse": { "id": 1, "connectorId": 1 },
-        "meterValue": [{ "timestamp": now(), "sampledValue": [{
-            "value": wh, "measurand": "Energy.Active.Import.Register", "context": context,
-            "unitOfMeasure": { "unit": "Wh" },
-        }] }],
-    })
-}

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use evm_tests::charge::{begin_16, begin_201, bookings, sim_config, stop_of};
-use evm_tests::charger::{Reply, transaction_event};
+use evm_tests::charge::{begin_16, begin_201, bookings, sim_config, stop_of, transaction_event};
+use evm_tests::charger::Reply;
 use evm_tests::engine::Engine;
 use evm_tests::poll::{SOON, until};
 use evm_tests::postgres::Cluster;

@@ -135,6 +135,11 @@ on_both_engines! {
         assert_eq!(refused("SAFE-1", Some("0123456789abcdee")).await, Some(401));
         assert_eq!(refused("SAFE-1", Some("")).await, Some(401));
         assert_eq!(refused("SAFE-1", Some("0123456789abcdef")).await, None);
+        // A 1.6 key is set as hexadecimal digits, and shown as the bytes that they stand for.
+        let body = json!({ "password": "3031323334353637383961626364656667", "devices": [] });
+        world.operator.send(reqwest::Method::PUT, "/chargers/SAFE-2", Some(body)).await.ok();
+        assert_eq!(refused("SAFE-2", Some("0123456789abcdefg")).await, None);
+        assert_eq!(refused("SAFE-2", Some("0123456789abcdefh")).await, Some(401));
         // The identity may come percent-encoded.
         assert_eq!(refused("CP%2D7", None).await, None);
         // No version in common: the handshake ends well, without one, and the connection is closed.

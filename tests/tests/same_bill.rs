@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use evm_tests::charge::{begin_16, begin_201, session_is, sim_config, started_event};
-use evm_tests::charger::{at, transaction_event};
+use evm_tests::charge::{begin_16, begin_201, session_is, sim_config, started_event, transaction_event};
+use evm_tests::charger::at;
 use evm_tests::poll::SOON;
 use evm_tests::{Customer, Version, World, on_both_engines};
 use ocpp_sim::{Charger, ConnectorStatus};

@@ -97,6 +97,38 @@ on_both_engines! {
         assert_eq!(sessions_of(&world.operator, "CP-3").await.len(), 4);
     }
 
+    async fn a_stop_with_a_wrong_number_and_the_right_tag_ends_it(world) {
+        let device = world.operator.charger("CP-11", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CP-11", Version::V16).await;
+        customer.start(&device).await.ok();
+        let (tag, _) = charger.remote_start().await;
+        charger.start(1, &tag, 0).await;
+        let mut stop = stop_of(1_999_999_999, 340, "Local");
+        stop["idTag"] = format!("terminal;{}\u{0}", tag.to_lowercase()).into();
+        charger.call("StopTransaction", stop).await.ok();
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 340).await;
+    }
+
+    async fn a_connector_that_is_free_before_the_stop_is_no_end(world) {
+        let device = world.operator.charger_priced("CP-12", 1, 1000, 600).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CP-12", Version::V16).await;
+        let transaction = begin_16(&customer, &mut charger, &device, 0).await;
+        charger.meter(1, transaction, 300).await;
+        charger.status(1, "Available").await;
+        session_is(&world.operator, "CP-12", "active").await;
+        charger.stop(transaction, 310).await;
+        // Finishing with an error beside it is no fault.
+        let status = json!({ "connectorId": 1, "errorCode": "OtherError", "status": "Finishing", "timestamp": now() });
+        charger.call("StatusNotification", status).await.ok();
+        world.device_is(&customer, &device, "Busy").await;
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 310).await;
+        assert_eq!(customer.purchase(&purchase).await["waitingTime"], 0, "no car, no waiting");
+    }
+
     async fn a_stop_of_another_chargers_transaction_ends_nothing(world) {
         let device = world.operator.charger("CP-4", 1).await.remove(0);
         let other_device = world.operator.charger("CP-5", 1).await.remove(0);

@@ -1,8 +1,10 @@
 //! What 2.0.1 stations tell of transactions: twice, out of order, with gaps, with two ends, piece by piece.
 #![allow(clippy::unwrap_used)]
 
-use evm_tests::charge::{begin_201, bookings, newest_message, session_is, sessions_of, started_event};
-use evm_tests::charger::{Policy, transaction_event};
+use evm_tests::charge::{
+    begin_201, bookings, newest_message, session_is, sessions_of, started_event, transaction_event,
+};
+use evm_tests::charger::Policy;
 use evm_tests::{RawCharger, Version, now, on_both_engines};
 use serde_json::{Value, json};
 

@@ -1,19 +1,23 @@
 //! The sessions that a batch touches, from loading to saving.
 
+mod save;
+mod wanted;
+
 use std::collections::HashSet;
 
 use evm_domain::session::points_of;
 use evm_domain::{
     ChargerEvent, ChargerId, CustomerId, Meter, Phase, Point, PointKind, PurchaseId, SeqNos, Session, SessionId,
-    Status, StatusReport, Tariff, Timestamp, TransactionUpdate,
+    Status, StatusReport, Tariff, TransactionUpdate,
 };
 use evm_store::chargers::{self, Place};
-use evm_store::sessions::{self, Begun, Found, NewSession};
-use evm_store::{Db, Result, new_id, readings, settle};
+use evm_store::sessions::{self, Found};
+use evm_store::{Db, Result, new_id};
 
+use self::wanted::Wanted;
+use super::Told;
 use super::batch::Taken;
 use super::matching::{Match, find};
-use super::{Then, Told};
 use crate::ocpp::TagStatus;
 
 /// The review of a session whose connector is no device.
@@ -381,118 +385,6 @@ impl Desk {
     }
 }
 
-impl Desk {
-    /// Writes what changed. `true`: there are new events in the outbox.
-    pub(super) async fn close(mut self, db: &mut Db, outcomes: &mut [Taken], now: Timestamp) -> Result<bool> {
-        let mut has_events = self.end_displaced(db, now).await?;
-        for (from, into) in &self.merges {
-            sessions::merge(db, *from, *into, now).await?;
-        }
-        for (session, device, tariff_id, utc_offset_min) in &self.attached {
-            sessions::attach(db, *session, *device, tariff_id, *utc_offset_min).await?;
-        }
-        self.number(db, outcomes).await?;
-        self.insert_new(db, now).await?;
-        readings::insert(db, &self.points).await?;
-        for entry in self.entries.iter_mut().filter(|entry| entry.fold_again) {
-            let points = readings::of(db, entry.session.id).await?;
-            entry.session.fold(points);
-        }
-        let begun: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|entry| entry.begun && entry.start_key.is_some())
-            .map(|entry| Begun { session: entry.session.id, start_key: entry.start_key.clone() })
-            .collect();
-        sessions::mark_begun(db, &begun).await?;
-        for entry in self.entries.iter().filter(|entry| entry.correct) {
-            has_events |= settle::correct(db, &entry.session, now).await?;
-        }
-        let mut over: Vec<_> = self
-            .entries
-            .iter_mut()
-            .filter(|entry| entry.settle && entry.session.status.is_live() && !entry.gone)
-            .map(|entry| &mut entry.session)
-            .collect();
-        has_events |= over.iter().any(|session| session.customer.is_some());
-        settle::settle(db, &mut over, now).await?;
-        let changed = || self.entries.iter().filter(|entry| entry.changed && !entry.gone);
-        let all: Vec<_> = changed().map(|entry| &entry.session).collect();
-        let beyond_figures =
-            changed().filter(|entry| entry.new.is_some() || !entry.session.differs_in_figures_only(&entry.loaded));
-        sessions::save_record(db, &beyond_figures.map(|entry| &entry.session).collect::<Vec<_>>(), now).await?;
-        sessions::save_figures(db, &all, now).await?;
-        self.ask_for_more(outcomes);
-        Ok(has_events)
-    }
-
-    /// What the stations are to be asked next.
-    fn ask_for_more(&self, outcomes: &mut [Taken]) {
-        for (outcome, n) in &self.told_of {
-            let session = &self.entries[*n].session;
-            let Some(transaction) = session.transaction.clone() else { continue };
-            outcomes[*outcome].then = match (session.ended_at, session.status) {
-                (None, _) => Some(Then::Stop(transaction)),
-                // Its begin or something between is missing.
-                (Some(_), Status::Active) => Some(Then::AskForRest { session: session.id, transaction }),
-                (Some(_), _) => None,
-            };
-        }
-    }
-
-    /// Before the new holder of the device is written, for the device takes one live session only.
-    async fn end_displaced(&mut self, db: &mut Db, now: Timestamp) -> Result<bool> {
-        if self.displaced.is_empty() {
-            return Ok(false);
-        }
-        let displaced: HashSet<usize> = self.displaced.drain(..).collect();
-        let mut ended: Vec<_> = self
-            .entries
-            .iter_mut()
-            .enumerate()
-            .filter(|(n, _)| displaced.contains(n))
-            .map(|(_, entry)| {
-                entry.changed = false;
-                &mut entry.session
-            })
-            .collect();
-        let mut over: Vec<_> = ended.iter_mut().filter(|s| s.status.is_live()).map(|s| &mut **s).collect();
-        settle::settle(db, &mut over, now).await?;
-        let ended: Vec<&Session> = ended.iter().map(|s| &**s).collect();
-        sessions::save(db, &ended, now).await?;
-        Ok(true)
-    }
-
-    /// Gives transactions of 1.6 their numbers.
-    async fn number(&mut self, db: &mut Db, outcomes: &mut [Taken]) -> Result<()> {
-        let ids: Vec<_> = self.numbers.iter().map(|(_, n)| self.entries[*n].session.id).collect();
-        let numbers = sessions::take_numbers(db, &ids).await?;
-        for ((outcome, n), number) in self.numbers.iter().zip(numbers) {
-            self.entries[*n].session.transaction = Some(number.to_string());
-            outcomes[*outcome].outcome.transaction = Some(number);
-        }
-        Ok(())
-    }
-
-    async fn insert_new(&mut self, db: &mut Db, now: Timestamp) -> Result<()> {
-        let new: Vec<_> = self
-            .entries
-            .iter()
-            .filter_map(|entry| {
-                let tariff_id = entry.new.clone()?;
-                Some(NewSession { session: entry.session.clone(), tariff_id, start_key: entry.start_key.clone() })
-            })
-            .collect();
-        let inserted: HashSet<_> = sessions::insert(db, &new, now).await?.into_iter().collect();
-        if inserted.len() == new.len() {
-            return Ok(());
-        }
-        // Another node began a charge for the same customer or device at this very moment: try the batch again,
-        // now that the other's is there to be seen.
-        Err(evm_store::StoreError::conflict())
-    }
-}
-
 /// Whether it says whose the transaction is, so that it may take the place of another. A part of one whose begin has not
 /// been told waits beside what holds the place.
 fn claims(update: &TransactionUpdate) -> bool {
@@ -502,44 +394,4 @@ fn claims(update: &TransactionUpdate) -> bool {
 /// Whether it is a StopTransaction of 1.6.
 fn is_stop(update: &TransactionUpdate) -> bool {
     update.phase == Phase::Ended && !update.own_id
-}
-
-/// What must be loaded for a batch.
-#[derive(Default)]
-struct Wanted {
-    chargers: Vec<ChargerId>,
-    transactions: Vec<(ChargerId, String)>,
-    start_keys: Vec<String>,
-    tags: Vec<String>,
-    start_tags: Vec<String>,
-    starters: Vec<ChargerId>,
-}
-
-impl Wanted {
-    fn of(told: &[&Told]) -> Self {
-        let mut wanted = Self::default();
-        for message in told {
-            match &message.decoded.event {
-                ChargerEvent::Transaction(update) => {
-                    wanted.chargers.push(message.charger);
-                    wanted.transactions.extend(update.transaction.clone().map(|id| (message.charger, id)));
-                    wanted.start_keys.extend(update.start_key.clone());
-                    wanted.tags.extend(update.id_tag.clone());
-                    if update.phase == Phase::Started || update.own_id {
-                        wanted.start_tags.extend(update.id_tag.clone());
-                        if update.phase == Phase::Started || update.id_tag.is_some() || update.connector.is_some() {
-                            wanted.starters.push(message.charger);
-                        }
-                    }
-                }
-                ChargerEvent::Status(report) if report.charging.is_some() => wanted.chargers.push(message.charger),
-                ChargerEvent::Authorize { id_tag } => {
-                    wanted.chargers.push(message.charger);
-                    wanted.tags.push(id_tag.clone());
-                }
-                ChargerEvent::Status(_) | ChargerEvent::Booted { .. } | ChargerEvent::Noted => {}
-            }
-        }
-        wanted
-    }
 }

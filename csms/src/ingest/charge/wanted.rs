@@ -1,0 +1,45 @@
+//! What must be loaded for a batch.
+
+use evm_domain::{ChargerEvent, ChargerId, Phase};
+
+use crate::ingest::Told;
+
+/// What a batch names.
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) chargers: Vec<ChargerId>,
+    pub(super) transactions: Vec<(ChargerId, String)>,
+    pub(super) start_keys: Vec<String>,
+    pub(super) tags: Vec<String>,
+    pub(super) start_tags: Vec<String>,
+    pub(super) starters: Vec<ChargerId>,
+}
+
+impl Wanted {
+    pub(super) fn of(told: &[&Told]) -> Self {
+        let mut wanted = Self::default();
+        for message in told {
+            match &message.decoded.event {
+                ChargerEvent::Transaction(update) => {
+                    wanted.chargers.push(message.charger);
+                    wanted.transactions.extend(update.transaction.clone().map(|id| (message.charger, id)));
+                    wanted.start_keys.extend(update.start_key.clone());
+                    wanted.tags.extend(update.id_tag.clone());
+                    if update.phase == Phase::Started || update.own_id {
+                        wanted.start_tags.extend(update.id_tag.clone());
+                        if update.phase == Phase::Started || update.id_tag.is_some() || update.connector.is_some() {
+                            wanted.starters.push(message.charger);
+                        }
+                    }
+                }
+                ChargerEvent::Status(report) if report.charging.is_some() => wanted.chargers.push(message.charger),
+                ChargerEvent::Authorize { id_tag } => {
+                    wanted.chargers.push(message.charger);
+                    wanted.tags.push(id_tag.clone());
+                }
+                ChargerEvent::Status(_) | ChargerEvent::Booted { .. } | ChargerEvent::Noted => {}
+            }
+        }
+        wanted
+    }
+}
