@@ -16,7 +16,7 @@ pub mod units;
 
 pub use bands::{Band, Bands};
 pub use event::{ChargerEvent, ConnectorState, Phase, StatusReport, TransactionUpdate};
-pub use ids::{ChargerId, CustomerId, DeviceId, Id, PurchaseId, SessionId};
+pub use ids::{ChargerId, CustomerId, DeviceId, Id, InvoiceId, PurchaseId, SessionId};
 pub use meter::{ChargingState, Meter, Point, PointKind};
 pub use seq_nos::SeqNos;
 pub use session::{Session, Status};

@@ -1,8 +1,9 @@
 //! Whether the book, the balances, the purchases and the sessions agree. Each check is one statement, so that what
 //! is written meanwhile is seen whole or not at all.
 
-use crate::Result;
 use crate::engine::{Db, on};
+use crate::invoices::GIVE_UP_MS;
+use crate::{Result, now};
 
 /// Findings of one check that are listed.
 const MOST_FINDINGS: i64 = 20;
@@ -54,13 +55,13 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "revenue and VAT are not the sum of the purchases",
         "SELECT 'all', CAST(e.total AS BIGINT), CAST(p.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
-         WHERE account IN ('revenue_energy', 'revenue_waiting', 'vat')) e, (SELECT COALESCE(SUM(amount), 0) AS total FROM purchases) p \
+         WHERE account IN ('revenue_energy', 'revenue_waiting', 'vat')) e, (SELECT COALESCE(SUM(amount), 0) AS total FROM purchases WHERE status <> 'refunded') p \
          WHERE e.total <> p.total LIMIT $1",
     ),
     (
         "VAT is not that of the purchases",
         "SELECT 'all', CAST(e.total AS BIGINT), CAST(p.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
-         WHERE account = 'vat') e, (SELECT COALESCE(SUM(vat_amount), 0) AS total FROM purchases) p WHERE e.total <> p.total LIMIT $1",
+         WHERE account = 'vat') e, (SELECT COALESCE(SUM(vat_amount), 0) AS total FROM purchases WHERE status <> 'refunded') p WHERE e.total <> p.total LIMIT $1",
     ),
     (
         "purchase's status does not fit what is paid",
@@ -69,7 +70,7 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "purchase's energy is not its ended session's",
         "SELECT p.id, p.energy_wh, COALESCE(s.register_wh - s.baseline_wh, 0) FROM purchases p JOIN sessions s ON s.id = p.session_id \
-         WHERE s.ended_at IS NOT NULL AND p.energy_wh <> COALESCE(s.register_wh - s.baseline_wh, 0) LIMIT $1",
+         WHERE s.ended_at IS NOT NULL AND p.status <> 'refunded' AND p.energy_wh <> COALESCE(s.register_wh - s.baseline_wh, 0) LIMIT $1",
     ),
     (
         "finished session of a customer has no purchase",
@@ -81,7 +82,46 @@ const CHECKS: &[(&str, &str)] = &[
         "SELECT p.id, CAST(1 AS BIGINT), CAST(0 AS BIGINT) FROM purchases p JOIN sessions s ON s.id = p.session_id \
          WHERE s.status <> 'finished' LIMIT $1",
     ),
+    (
+        "what is paid of a purchase was not booked for it",
+        "SELECT p.id, p.paid - p.amount, CAST(COALESCE(b.total, 0) AS BIGINT) FROM purchases p LEFT JOIN (SELECT t.purchase_id, \
+         SUM(e.amount) AS total FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id \
+         WHERE e.account = 'receivable' GROUP BY t.purchase_id) b ON b.purchase_id = p.id \
+         WHERE p.paid - p.amount <> COALESCE(b.total, 0) LIMIT $1",
+    ),
+    (
+        "purchase waits for an invoice that is not open",
+        "SELECT p.id, CAST(0 AS BIGINT), CAST(1 AS BIGINT) FROM purchases p WHERE p.status = 'pending' AND NOT EXISTS \
+         (SELECT 1 FROM invoices i WHERE i.purchase_id = p.id AND i.status IN ('creating', 'pending')) LIMIT $1",
+    ),
+    (
+        "invoice's money is not that of its payments",
+        "SELECT i.id, i.credited, CAST(COALESCE(g.total, 0) AS BIGINT) FROM invoices i LEFT JOIN (SELECT invoice_id, \
+         SUM(amount) AS total FROM gateway_payments GROUP BY invoice_id) g ON g.invoice_id = i.id \
+         WHERE i.credited <> COALESCE(g.total, 0) LIMIT $1",
+    ),
+    (
+        "payment at the gateway is not booked as it came",
+        "SELECT g.payment_id, CAST(COALESCE(b.total, 0) AS BIGINT), g.amount FROM gateway_payments g LEFT JOIN (SELECT t.key, \
+         SUM(e.amount) AS total FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id \
+         WHERE t.kind = 'gateway_payment' AND e.account IN ('customer', 'receivable') GROUP BY t.key) b \
+         ON b.key = g.provider || ':' || g.payment_id WHERE COALESCE(b.total, 0) <> g.amount LIMIT $1",
+    ),
+    (
+        "the book's money at the gateway is not that of the payments",
+        "SELECT 'all', CAST(e.total AS BIGINT), CAST(g.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
+         WHERE account = 'qpay_clearing') e, (SELECT COALESCE(SUM(CASE WHEN refund IN ('requested', 'refunded') THEN fee \
+         ELSE fee - amount END), 0) AS total FROM gateway_payments) g WHERE e.total <> g.total LIMIT $1",
+    ),
+    (
+        "the book's gateway fees are not those of the payments",
+        "SELECT 'all', CAST(e.total AS BIGINT), CAST(g.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
+         WHERE account = 'qpay_fee') e, (SELECT COALESCE(SUM(-fee), 0) AS total FROM gateway_payments) g WHERE e.total <> g.total LIMIT $1",
+    ),
 ];
+
+/// How long after its last moment an invoice may still be open: it is looked after a little later.
+const OPEN_MARGIN_MS: i64 = 3_600_000;
 
 /// Audits the whole store.
 pub async fn run(db: &mut Db) -> Result<Report> {
@@ -94,6 +134,15 @@ pub async fn run(db: &mut Db) -> Result<Report> {
             .violations
             .extend(rows.into_iter().map(|(whose, is, should)| format!("{what}: {whose}: {is}, {should}")));
     }
+    let long_over = now().plus_millis(-(GIVE_UP_MS + OPEN_MARGIN_MS));
+    let stuck: Vec<(String,)> = on!(&mut *db, conn => {
+        sqlx::query_as("SELECT id FROM invoices WHERE status IN ('creating', 'pending') AND expires_at < $1 LIMIT $2")
+            .bind(long_over.0)
+            .bind(MOST_FINDINGS)
+            .fetch_all(conn)
+            .await?
+    });
+    report.violations.extend(stuck.into_iter().map(|(invoice,)| format!("invoice never ended: {invoice}")));
     (report.outbox_pending, report.live_sessions, report.sessions, report.ledger_transactions) = on!(db, conn => {
         sqlx::query_as(
             "SELECT (SELECT COUNT(*) FROM outbox WHERE published_at IS NULL), \

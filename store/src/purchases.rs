@@ -7,7 +7,7 @@ use sqlx::QueryBuilder;
 use crate::engine::{Db, on};
 use crate::ledger::Booking;
 use crate::outbox::Event;
-use crate::{Result, StoreError, ledger, new_id, outbox};
+use crate::{Result, StoreError, failpoint, invoices, ledger, new_id, outbox};
 
 /// A purchase with what the customer sees of its charge.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -195,18 +195,28 @@ pub async fn pay_from_evm(
         key: format!("pay:{purchase}:{earlier}"),
         kind: "payment",
         customer: Some(customer),
+        purchase: Some(purchase),
         note: Some(purchase.to_string()),
         postings: pay_from_balance(due),
     };
     ledger::post(db, booking, now).await?;
+    // What still comes in on an invoice becomes balance.
+    invoices::cancel_open_of(db, purchase, now).await?;
     let payload = format!(r#"{{"status":"success","amount":{}}}"#, due.to_mnt());
     let event = Event { customer, name: "PAYMENT", event_id: format!("payment-{payment}"), payload };
     outbox::add(db, &[event], now).await?;
+    failpoint("pay.booked");
     Ok(Ok(balance - due))
 }
 
 /// Keeps what the customer thinks of a charge. `false`: no such purchase of this customer.
-pub async fn set_feedback(db: &mut Db, customer: CustomerId, purchase: PurchaseId, score: i16, text: &str) -> Result<bool> {
+pub async fn set_feedback(
+    db: &mut Db,
+    customer: CustomerId,
+    purchase: PurchaseId,
+    score: i16,
+    text: &str,
+) -> Result<bool> {
     let changed = on!(db, conn => {
         sqlx::query("UPDATE purchases SET feedback_score = $3, feedback_text = $4 WHERE id = $1 AND customer_id = $2")
             .bind(purchase.to_string())

@@ -7,7 +7,7 @@ use sqlx::QueryBuilder;
 use crate::engine::{Db, on};
 use crate::ledger::Booking;
 use crate::outbox::{Event, charging_payload};
-use crate::{Result, ledger, new_id, outbox, sessions};
+use crate::{Result, invoices, ledger, new_id, outbox, sessions};
 
 /// What a charge came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,7 @@ pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> R
             key: format!("charge:{}", session.id),
             kind: "charge",
             customer: Some(*customer),
+            purchase: Some(session.purchase),
             note: None,
             postings: charge(bill, &Bill::default()),
         })
@@ -109,6 +110,7 @@ struct Booked {
     adjustment_amount: i64,
     vat_amount: i64,
     paid: i64,
+    status: String,
 }
 
 /// Books the difference that late news made to a finished session: more is owed, or the surplus of what was
@@ -118,12 +120,13 @@ pub async fn correct(db: &mut Db, session: &Session, now: Timestamp) -> Result<b
     let booked: Option<Booked> = on!(&mut *db, conn => {
         let mut sql = QueryBuilder::new(
             "SELECT s.customer_id, s.energy_wh, s.waiting_s, s.start_amount, s.energy_amount, s.waiting_amount, s.adjustment_amount, \
-             s.vat_amount, s.paid FROM purchases s WHERE s.id = ",
+             s.vat_amount, s.paid, s.status FROM purchases s WHERE s.id = ",
         );
         sql.push_bind(session.purchase.to_string()).push(lock);
         sql.build_query_as().fetch_optional(conn).await?
     });
-    let Some(booked) = booked else { return Ok(false) };
+    // What was given back whole stays so.
+    let Some(booked) = booked.filter(|booked| booked.status != "refunded") else { return Ok(false) };
     let before = Bill {
         energy: Wh(booked.energy_wh),
         waiting_s: booked.waiting_s,
@@ -146,7 +149,7 @@ pub async fn correct(db: &mut Db, session: &Session, now: Timestamp) -> Result<b
         sqlx::query(
             "UPDATE purchases SET energy_wh = $2, waiting_s = $3, energy_amount = $4, waiting_amount = $5, amount = $6, paid = $7, \
              start_amount = $9, adjustment_amount = $10, energy_part = $11, waiting_part = $12, vat_amount = $13, \
-             status = CASE WHEN $7 < $6 THEN 'unpaid' ELSE 'paid' END, \
+             status = CASE WHEN $7 >= $6 THEN 'paid' WHEN status = 'pending' THEN 'pending' ELSE 'unpaid' END, \
              paid_at = CASE WHEN $7 < $6 THEN NULL ELSE COALESCE(paid_at, $8) END WHERE id = $1",
         )
         .bind(session.purchase.to_string())
@@ -165,11 +168,15 @@ pub async fn correct(db: &mut Db, session: &Session, now: Timestamp) -> Result<b
         .execute(conn)
         .await?;
     });
+    if paid >= total && booked.status == "pending" {
+        invoices::cancel_open_of(db, session.purchase, now).await?;
+    }
     // The row is locked and the difference comes from it, so a repeat finds no difference and books nothing.
     let mut booking = Booking {
         key: format!("correct:{}:{}", session.id, new_id()),
         kind: "correction",
         customer: Some(customer),
+        purchase: Some(session.purchase),
         note: session.stop_reason.clone(),
         postings: charge(&bill, &before),
     };

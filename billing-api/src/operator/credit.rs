@@ -57,6 +57,7 @@ pub(crate) async fn credit(
         key: format!("credit:{}", new_id()),
         kind: "credit",
         customer: Some(customer),
+        purchase: None,
         note: Some(body.note.trim().to_owned()),
         postings: credit_by_operator(body.amount.0),
     };

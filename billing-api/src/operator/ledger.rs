@@ -1,7 +1,7 @@
 use axum::Json;
 use axum::extract::State;
 use evm_domain::Money;
-use evm_store::operator::{self, EntryLine, LedgerLine};
+use evm_store::ledger::{self, EntryLine, Filter, LedgerLine};
 use serde::Serialize;
 
 use crate::App;
@@ -70,6 +70,6 @@ refusals!(LedgerRefusals: InvalidRequest);
 )]
 pub(crate) async fn ledger(State(app): State<App>, Query(paging): Query<Paging>) -> Answer<Json<Paged<LedgerView>>> {
     let page = paging.check()?;
-    let (total, rows) = operator::ledger(&mut app.store.read().await?, page).await?;
+    let (total, rows) = ledger::list(&mut app.store.read().await?, &Filter::default(), page).await?;
     Ok(Json(paging.with(total, rows.into_iter().map(LedgerView::from).collect())))
 }
