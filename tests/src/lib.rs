@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod arrows;
+pub mod charge;
 pub mod charger;
 pub mod engine;
 pub mod env;
@@ -20,6 +21,7 @@ pub mod poll;
 pub mod postgres;
 pub mod program;
 pub mod schemas;
+pub mod sqlite;
 pub mod tap;
 pub mod world;
 
