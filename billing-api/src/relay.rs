@@ -78,7 +78,7 @@ async fn relay(app: &App, node: &str) -> Result<(), RelayError> {
         app.bus.confirm().await?;
         let ids: Vec<_> = waiting.iter().map(|event| event.id).collect();
         let mut db = app.store.begin().await?;
-        outbox::published(&mut db, &ids, true, now()).await?;
+        outbox::published(&mut db, &ids, app.config.fcm.is_none(), now()).await?;
         db.commit().await?;
         if i64::try_from(ids.len()).unwrap_or(BATCH) < BATCH {
             return Ok(());

@@ -5,6 +5,7 @@ mod account;
 mod fcm;
 mod message;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use evm_bus::subject;
@@ -18,13 +19,15 @@ pub use account::ServiceAccount;
 pub use fcm::Fcm;
 use fcm::{Client, Outcome};
 
-/// Messages read at a time, and sent side by side. Together they end well within the lease.
+/// Messages read at a time, and sent side by side.
 const BATCH: i64 = 32;
 const SIDE_BY_SIDE: usize = 16;
 /// How long one message may take, with a new sign-in where that is needed.
 const ONE: Duration = Duration::from_secs(25);
 const LEASE: &str = "push";
-const LEASE_MS: i64 = 90_000;
+/// How long a node that died keeps others from taking over, and how often it is renewed.
+const LEASE_MS: i64 = 10_000;
+const RENEW: Duration = Duration::from_secs(3);
 /// How often it looks without a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A message that has not gone out by then is worth nothing any more.
@@ -115,13 +118,31 @@ async fn batch(store: &Store, client: &Client, node: &str) -> Result<Next, Store
         let outcome = tokio::time::timeout(ONE, send(client, &due)).await.unwrap_or_else(|_| late());
         (due, outcome)
     });
-    let sent: Vec<_> = sent.buffer_unordered(SIDE_BY_SIDE).collect().await;
+    let mut sending = pin!(sent.buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>());
+    let sent = loop {
+        tokio::select! {
+            sent = &mut sending => break sent,
+            () = tokio::time::sleep(RENEW) => renew(store, node).await,
+        }
+    };
     let pause = mark(store, sent).await?;
     Ok(match pause {
         Some(wait) => Next::Pause(wait),
         None if full => Next::More,
         None => Next::Idle,
     })
+}
+
+/// Where this fails, another node may send some of it too.
+async fn renew(store: &Store, node: &str) {
+    let take = async {
+        let mut db = store.begin().await?;
+        leases::take(&mut db, LEASE, node, LEASE_MS, now()).await?;
+        db.commit().await
+    };
+    if let Err(error) = take.await {
+        tracing::debug!(%error, "the lease is not renewed");
+    }
 }
 
 /// Writes down what became of each; gives how long Firebase wants to be left alone.
