@@ -28,7 +28,7 @@ pub(crate) struct OtpCheck {
     code: String,
 }
 
-refusals!(OtpCheckRefusals: InvalidRequest, WrongCode, TooManyRequests);
+refusals!(OtpCheckRefusals: InvalidRequest, WrongOtp, TooManyRequests);
 
 /// Logs in with a code, which is used up by that. An unknown phone becomes a new customer. A code survives 4 wrong tries;
 /// beside that, 15 for a phone in 15 minutes and 60 from an address in an hour are too many.
@@ -60,7 +60,7 @@ pub(crate) async fn otp_check(
         let refused = limits::take(&mut db, &keys.of_tries(), now()).await?;
         // The counted try must last.
         db.commit().await?;
-        return Err(refused.map_or_else(|| Code::WrongCode.into(), too_many));
+        return Err(refused.map_or_else(|| Code::WrongOtp.into(), too_many));
     }
     let customer = customers::of_phone(&mut db, &phone, now()).await?;
     let token = new_token();

@@ -60,7 +60,7 @@ codes! {
     PasswordTaken 409 "password_taken" "Another charger has this password.";
     IdempotencyInFlight 409 "idempotency_in_flight" "The first request with this Idempotency-Key has no answer yet.";
     BodyTooLarge 413 "body_too_large" "The body is larger than this call takes.";
-    WrongCode 422 "wrong_code" "The phone code is wrong, too old, or was tried too often.";
+    WrongOtp 422 "wrong_code" "The phone code is wrong, too old, or was tried too often.";
     PaymentOptionDisabled 422 "payment_option_disabled" "This way to pay is not offered now.";
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key came before with another request.";
     TooManyRequests 429 "too_many_requests" "Too many requests; `Retry-After` says when to come again.";
