@@ -2,9 +2,18 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use crate::settings::LogFormat;
+
+/// Crates that write out what passes through them when they may say everything: passwords of chargers and tokens of starts
+/// are among it. Whatever RUST_LOG says, they may not.
+const TELLTALES: [&str; 2] = ["tungstenite", "async_nats"];
 
 /// Starts logging by this filter, or by the one in RUST_LOG.
 pub(crate) fn start(format: LogFormat, filter: &str) {
@@ -17,9 +26,14 @@ pub(crate) fn start(format: LogFormat, filter: &str) {
         _ => usual(),
     };
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let discreet = filter_fn(|line| {
+        *line.level() != Level::TRACE || !TELLTALES.iter().any(|telltale| line.target().starts_with(telltale))
+    });
+    let discreet = discreet.with_max_level_hint(LevelFilter::TRACE);
+    registry().with(lines.with_filter(filter.and(discreet))).init();
 }
