@@ -39,3 +39,21 @@ impl Backend {
         database.chain(nats).collect()
     }
 }
+
+/// Writes one test per engine for each of these functions, which take the engine and start a world of their own.
+#[macro_export]
+macro_rules! on_each_engine {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite_local() {
+                Box::pin(super::$name($crate::Engine::SqliteLocal)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres_nats() {
+                Box::pin(super::$name($crate::Engine::PostgresNats)).await;
+            }
+        }
+    )+};
+}

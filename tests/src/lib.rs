@@ -14,6 +14,7 @@ pub mod charge;
 pub mod charger;
 pub mod engine;
 pub mod env;
+pub mod fcm;
 pub mod frames;
 pub mod nats;
 pub mod peers;
@@ -21,7 +22,9 @@ pub mod poll;
 pub mod postgres;
 pub mod program;
 pub mod schemas;
+pub mod sms;
 pub mod sqlite;
+pub mod sse;
 pub mod tap;
 pub mod world;
 

@@ -167,9 +167,16 @@ impl World {
 
 /// The settings of every process in the tests.
 pub fn common_env() -> Vec<(String, String)> {
-    [("EVM_OTP_DEV_CODE", "0000"), ("EVM_ADMIN_TOKEN", ADMIN_TOKEN), ("RUST_LOG", "info,evm=debug,csms=debug")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
+    [
+        ("EVM_OTP_DEV_CODE", "0000"),
+        ("EVM_ADMIN_TOKEN", ADMIN_TOKEN),
+        // All customers of a test come from one address.
+        ("EVM_RATE_PER_ADDRESS", "0"),
+        ("EVM_RATE_PER_CUSTOMER", "0"),
+        ("RUST_LOG", "info,evm=debug,csms=debug"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
 }
 
 /// The operator of a REST API at this address.
