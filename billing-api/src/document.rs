@@ -80,7 +80,7 @@ fn complete(path: &str, item: &mut PathItem) {
     let posts = item.post.is_some();
     let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
     for operation in operations.into_iter().flatten() {
-        let mut common = vec![Code::Internal, Code::StoreUnavailable];
+        let mut common = vec![Code::Internal, Code::StoreUnavailable, Code::TimedOut];
         let health = path.ends_with('z');
         if !health {
             common.push(Code::TooManyRequests);

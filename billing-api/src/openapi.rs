@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, Method, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, Method, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
-use tower_http::timeout::TimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::http::problem::{Code, Problem};
+use crate::http::problem::{Answer, Code, Problem};
 use crate::http::{auth, idempotency, rates};
 use crate::{App, balance, customer, devices, events, health, operator, purchases};
 
@@ -100,11 +100,16 @@ pub(crate) fn router(app: App) -> Router {
         .merge(swagger)
         .fallback(|| async { Problem::from(Code::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(Code::MethodNotAllowed) })
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIME))
+        .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn_with_state(app.clone(), rates::layer))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors)
         .with_state(app)
+}
+
+/// Ends what takes too long: until the head of the answer, so that streams go on.
+async fn in_time(request: Request, next: Next) -> Answer<Response> {
+    tokio::time::timeout(REQUEST_TIME, next.run(request)).await.map_err(|_| Code::TimedOut.into())
 }
 
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {

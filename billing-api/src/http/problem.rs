@@ -68,6 +68,7 @@ codes! {
     StoreUnavailable 503 "store_unavailable" "The database does not answer; try again.";
     BusUnavailable 503 "bus_unavailable" "The message bus does not answer; try again.";
     StartTimeout 504 "start_timeout" "The charger did not answer in time; it may still begin.";
+    TimedOut 504 "timed_out" "The request was not over within a minute, or its body did not arrive; it may have been done.";
     ChargerNoAnswer 504 "charger_no_answer" "The charger did not answer in time.";
 }
 
