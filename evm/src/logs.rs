@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
@@ -35,5 +35,5 @@ pub(crate) fn start(format: LogFormat, filter: &str) {
         *line.level() != Level::TRACE || !TELLTALES.iter().any(|telltale| line.target().starts_with(telltale))
     });
     let discreet = discreet.with_max_level_hint(LevelFilter::TRACE);
-    registry().with(lines.with_filter(filter.and(discreet))).init();
+    registry().with(filter).with(discreet).with(lines).init();
 }
