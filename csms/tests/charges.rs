@@ -9,7 +9,7 @@ use evm_store::devices::NewDevice;
 use evm_store::frames::{self, Frame};
 use evm_store::operator::{self, Page, SessionLine};
 use evm_store::sessions::{self, NewRequest};
-use evm_store::{Store, audit, cards, chargers, customers, devices, purchases};
+use evm_store::{Store, audit, cards, chargers, customers, devices, purchases, settle};
 use ocpp_sim::{Charger, ChargerConfig, Version};
 use tokio_util::sync::CancellationToken;
 
@@ -133,6 +133,40 @@ async fn silence_ends_a_charge_and_a_late_word_corrects_it_16() {
 #[tokio::test]
 async fn silence_ends_a_charge_and_a_late_word_corrects_it_201() {
     silence_ends_a_charge_and_a_late_word_corrects_it(Version::V201).await;
+}
+
+/// Another node, or the customer's finish on an offline charger, ends what this writer saved a moment ago.
+async fn what_others_change_between_samples_is_not_written_over(version: Version) {
+    let system = system(|_| {}).await;
+    let charger = system.charging(version, Duration::from_millis(20)).await;
+    let running = system.session("samples", |session| session.energy_wh > 0).await;
+    let mut db = system.store.begin().await.unwrap();
+    let settled = settle::settle_by_id(&mut db, running.id.parse().unwrap(), "other", evm_store::now()).await.unwrap();
+    db.commit().await.unwrap();
+    let billed = settled.unwrap().bill.energy.0;
+    let told =
+        charger.wait_until(SOON, |state| state.connector(1).is_some_and(|c| c.delivered_wh > billed + 200)).await;
+    assert!(told.is_ok());
+    let later = system.session("later samples", |session| session.energy_wh > billed).await;
+    assert_eq!((later.status.as_str(), later.stop_reason.as_deref()), ("finished", Some("other")));
+    charger.unplug(1).await;
+    let told =
+        charger.wait_until(SOON, |state| state.queued == 0 && !state.connectors[0].in_transaction).await.unwrap();
+    system.session("the charger's own end", |session| session.ended_at.is_some()).await;
+    assert_eq!(system.billed_wh().await, told.connector(1).unwrap().delivered_wh);
+    assert!(system.frames("MeterValues").await.iter().all(|frame| frame.problem.is_none()));
+    charger.shutdown().await;
+    system.end().await;
+}
+
+#[tokio::test]
+async fn what_others_change_between_samples_is_not_written_over_16() {
+    what_others_change_between_samples_is_not_written_over(Version::V16).await;
+}
+
+#[tokio::test]
+async fn what_others_change_between_samples_is_not_written_over_201() {
+    what_others_change_between_samples_is_not_written_over(Version::V201).await;
 }
 
 async fn a_charge_without_samples_is_asked_for_them(version: Version, action: &str, payload: &str) {

@@ -140,11 +140,6 @@ impl Session {
         self.meter = Meter::fold(points, &self.tariff, self.max_power_w);
     }
 
-    /// Whether nothing but the running figures, and which messages have come, differs.
-    pub fn differs_in_figures_only(&self, other: &Session) -> bool {
-        Session { meter: other.meter, seq_nos: other.seq_nos.clone(), ..self.clone() } == *other
-    }
-
     /// The final figures, or the figures so far.
     pub fn bill(&self) -> Bill {
         price(&self.tariff, &self.meter.usage())
@@ -248,18 +243,6 @@ mod tests {
             tell(&mut s, &end);
             assert_eq!(s.stop_reason.as_deref(), Some(kept));
         }
-    }
-
-    #[test]
-    fn a_sample_changes_figures_only_and_an_end_more() {
-        let mut s = session();
-        tell(&mut s, &update(Phase::Started, 0, &[(PointKind::MeterStart, 1000)]));
-        let before = s.clone();
-        assert!(s.differs_in_figures_only(&before));
-        tell(&mut s, &update(Phase::Updated, 60, &[(PointKind::Register, 1500)]));
-        assert!(s != before && s.differs_in_figures_only(&before));
-        tell(&mut s, &update(Phase::Ended, 100, &[(PointKind::End, 2000)]));
-        assert!(!s.differs_in_figures_only(&before));
     }
 
     #[test]

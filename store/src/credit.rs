@@ -29,7 +29,7 @@ pub async fn standing(db: &mut Db, customer: CustomerId) -> Result<Option<Standi
 pub async fn claim_stop(db: &mut Db, session: SessionId, asked_before: Timestamp, now: Timestamp) -> Result<bool> {
     let claimed = on!(db, conn => {
         sqlx::query(
-            "UPDATE sessions SET stop_asked_at = $3, stop_reason = COALESCE(stop_reason, $4) WHERE id = $1 AND status = 'active' \
+            "UPDATE sessions SET version = version + 1, stop_asked_at = $3, stop_reason = COALESCE(stop_reason, $4) WHERE id = $1 AND status = 'active' \
              AND ended_at IS NULL AND (stop_asked_at IS NULL OR stop_asked_at <= $2)",
         )
         .bind(session.to_string())

@@ -20,6 +20,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept a connection; batches of different sizes are different statements.
 const STATEMENTS: usize = 512;
 
+/// Rows that SQLite's thread gets ahead of the reader: a whole batch.
+const ROWS: usize = 512;
+
 /// The store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Store {
@@ -118,13 +121,15 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5))
             .statement_cache_capacity(STATEMENTS)
+            .row_buffer_size(ROWS)
             .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory")
             .pragma("wal_autocheckpoint", "4000");
-        let write = PoolOptions::new().max_connections(1).min_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        // A connection to a file does not break; no need to ask it before each use.
+        let pool = || PoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false);
+        let write = pool().max_connections(1).min_connections(1);
         let write = write.idle_timeout(None).max_lifetime(None).connect_with(options.clone()).await?;
-        let read = PoolOptions::new().max_connections(4).acquire_timeout(ACQUIRE_TIMEOUT);
-        let read = read.connect_with(options.read_only(true)).await?;
+        let read = pool().max_connections(4).connect_with(options.read_only(true)).await?;
         Ok(Self::Sqlite { write, read })
     }
 

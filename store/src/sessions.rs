@@ -43,6 +43,7 @@ struct Row {
     power_w: Option<i64>,
     soc: Option<i64>,
     doubt: Option<i16>,
+    version: i64,
     utc_offset_min: i16,
     level_at: i64,
     band_figures: Option<String>,
@@ -59,7 +60,7 @@ macro_rules! columns {
             "s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, s.remote_start_id, ",
             "s.start_key, s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, ",
             "s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.charging_state, s.power_w, s.soc, s.doubt, ",
-            "s.level_at, s.utc_offset_min, s.band_figures, s.seq_nos, d.max_power_w, ",
+            "s.version, s.level_at, s.utc_offset_min, s.band_figures, s.seq_nos, d.max_power_w, ",
             tariff_columns!()
         )
     };
@@ -118,17 +119,19 @@ impl TryFrom<Row> for Session {
     }
 }
 
-fn sessions(rows: Vec<Row>) -> Result<Vec<Session>> {
-    rows.into_iter().map(Session::try_from).collect()
+fn found(rows: Vec<Row>) -> Result<Vec<Found>> {
+    rows.into_iter()
+        .map(|mut row| Ok(Found { start_key: row.start_key.take(), version: row.version, session: row.try_into()? }))
+        .collect()
 }
 
 /// The requested and active sessions of these chargers, locked until the transaction ends.
-pub async fn load_live(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Session>> {
+pub async fn load_live(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Found>> {
     if chargers.is_empty() {
         return Ok(Vec::new());
     }
     let lock = db.for_update();
-    sessions(on!(db, conn => {
+    found(on!(db, conn => {
         let mut sql = QueryBuilder::new(SELECT);
         sql.push(LIVE).push(" AND s.charger_id IN (");
         let mut list = sql.separated(", ");
@@ -158,9 +161,7 @@ macro_rules! lists {
                 sql.push(") ORDER BY s.id").push(lock);
                 sql.build_query_as::<Row>().fetch_all(conn).await?
             });
-            rows.into_iter()
-                .map(|row| Ok(Found { start_key: row.start_key.clone(), session: row.try_into()? }))
-                .collect()
+            found(rows)
         }
     )*};
 }
@@ -168,6 +169,8 @@ macro_rules! lists {
 /// A session with the key of the start that made it.
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// Counts its changes.
+    pub version: i64,
     /// What makes a repeated start the same start.
     pub start_key: Option<String>,
     /// The session.
@@ -187,7 +190,7 @@ lists! {
 pub async fn merge(db: &mut Db, from: SessionId, into: SessionId, now: Timestamp) -> Result<()> {
     on!(db, conn => {
         sqlx::query(
-            "UPDATE sessions SET status = 'failed', fail_reason = 'merged', transaction_ref = NULL, device_id = NULL, settled_at = $2 \
+            "UPDATE sessions SET version = version + 1, status = 'failed', fail_reason = 'merged', transaction_ref = NULL, device_id = NULL, settled_at = $2 \
              WHERE id = $1",
         )
         .bind(from.to_string())
@@ -213,7 +216,7 @@ pub async fn attach(
     utc_offset_min: i16,
 ) -> Result<()> {
     on!(db, conn => {
-        sqlx::query("UPDATE sessions SET device_id = $2, tariff_id = $3, utc_offset_min = $4 WHERE id = $1 AND tariff_id IS NULL")
+        sqlx::query("UPDATE sessions SET version = version + 1, device_id = $2, tariff_id = $3, utc_offset_min = $4 WHERE id = $1 AND tariff_id IS NULL")
             .bind(session.to_string())
             .bind(device.to_string())
             .bind(tariff_id)
@@ -262,31 +265,52 @@ pub async fn peek_status(db: &mut Db, session: SessionId) -> Result<Option<Statu
 
 /// Saves sessions whole.
 pub async fn save(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<()> {
+    save_names(db, changed).await?;
     save_record(db, changed, now).await?;
-    save_figures(db, changed, now).await
+    let figures: Vec<_> = changed.iter().map(|session| (*session, None)).collect();
+    save_figures(db, &figures, now).await
 }
 
-/// Saves all but the running figures, many sessions in one statement.
+/// Saves what a session is found by, many in one statement. These three are apart because SQLite writes anew every index on
+/// a column that an UPDATE names, changed or not.
+pub async fn save_names(db: &mut Db, changed: &[&Session]) -> Result<()> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new(
+            "UPDATE sessions SET version = version + 1, device_id = v.column2, customer_id = v.column3, id_tag = v.column4, \
+             transaction_ref = v.column5 FROM (",
+        );
+        sql.push_values(changed, |mut row, s| {
+            row.push_bind(s.id.to_string())
+                .push_bind(s.device.map(|id| id.to_string()))
+                .push_bind(s.customer.map(|id| id.to_string()))
+                .push_bind(&s.id_tag)
+                .push_bind(&s.transaction);
+        });
+        sql.push(") AS v WHERE sessions.id = v.column1");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Saves where sessions stand, many in one statement.
 pub async fn save_record(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<()> {
     if changed.is_empty() {
         return Ok(());
     }
     on!(db, conn => {
         let mut sql = QueryBuilder::new(
-            "UPDATE sessions SET connector = v.column2, device_id = v.column3, customer_id = v.column4, \
-             status = v.column5, fail_reason = CASE WHEN v.column5 = 'failed' THEN v.column8 ELSE NULL END, \
-             id_tag = v.column6, transaction_ref = v.column7, stop_reason = v.column8, review = v.column9, \
-             started_at = v.column10, ended_at = v.column11, \
-             settled_at = CASE WHEN v.column5 = 'finished' THEN COALESCE(settled_at, v.column12) ELSE settled_at END FROM (",
+            "UPDATE sessions SET version = version + 1, connector = v.column2, status = v.column3, \
+             fail_reason = CASE WHEN v.column3 = 'failed' THEN v.column4 ELSE NULL END, stop_reason = v.column4, \
+             review = v.column5, started_at = v.column6, ended_at = v.column7, \
+             settled_at = CASE WHEN v.column3 = 'finished' THEN COALESCE(settled_at, v.column8) ELSE settled_at END FROM (",
         );
         sql.push_values(changed, |mut row, s| {
             row.push_bind(s.id.to_string())
                 .push_bind(i32::try_from(s.connector).unwrap_or_default())
-                .push_bind(s.device.map(|id| id.to_string()))
-                .push_bind(s.customer.map(|id| id.to_string()))
                 .push_bind(s.status.as_str())
-                .push_bind(&s.id_tag)
-                .push_bind(&s.transaction)
                 .push_bind(&s.stop_reason)
                 .push_bind(&s.review)
                 .push_bind(s.started_at.map(|at| at.0))
@@ -299,20 +323,23 @@ pub async fn save_record(db: &mut Db, changed: &[&Session], now: Timestamp) -> R
     Ok(())
 }
 
-/// Saves the running figures, many sessions in one statement. Apart from the rest, for they change with every sample,
-/// and SQLite writes anew every index on a column that an UPDATE names, changed or not: this one names none.
-pub async fn save_figures(db: &mut Db, changed: &[&Session], now: Timestamp) -> Result<()> {
+/// Saves the running figures, many sessions in one statement. They change with every sample, and no index is on them. Beside
+/// a session stands the version that it must still have, where it was not loaded and locked in this transaction.
+///
+/// # Errors
+/// [`StoreError::conflict`] where one has another version: nothing of this transaction may be kept.
+pub async fn save_figures(db: &mut Db, changed: &[(&Session, Option<i64>)], now: Timestamp) -> Result<()> {
     if changed.is_empty() {
         return Ok(());
     }
-    on!(db, conn => {
+    let saved = on!(db, conn => {
         let mut sql = QueryBuilder::new(
-            "UPDATE sessions SET baseline_wh = v.column2, register_wh = v.column3, register_at = v.column4, \
+            "UPDATE sessions SET version = version + 1, baseline_wh = v.column2, register_wh = v.column3, register_at = v.column4, \
              last_at = v.column5, last_kind = v.column6, waiting_ms = v.column7, quiet_ms = v.column8, \
              charging_state = v.column9, power_w = v.column10, soc = v.column11, doubt = v.column12, \
              heard_at = v.column13, band_figures = v.column14, seq_nos = v.column15, level_at = v.column16 FROM (",
         );
-        sql.push_values(changed, |mut row, s| {
+        sql.push_values(changed, |mut row, (s, version)| {
             let m = &s.meter;
             row.push_bind(s.id.to_string())
                 .push_bind(m.baseline.map(|wh| wh.0))
@@ -329,12 +356,13 @@ pub async fn save_figures(db: &mut Db, changed: &[&Session], now: Timestamp) -> 
                 .push_bind(now.0)
                 .push_bind(tariffs::figures_text(m, &s.tariff))
                 .push_bind(Some(s.seq_nos.to_string()).filter(|text| !text.is_empty()))
-                .push_bind(m.level_at.0);
+                .push_bind(m.level_at.0)
+                .push_bind(*version);
         });
-        sql.push(") AS v WHERE sessions.id = v.column1");
-        sql.build().execute(conn).await?;
+        sql.push(") AS v WHERE sessions.id = v.column1 AND sessions.version = COALESCE(v.column17, sessions.version)");
+        sql.build().execute(conn).await?.rows_affected()
     });
-    Ok(())
+    if saved == changed.len() as u64 { Ok(()) } else { Err(StoreError::conflict()) }
 }
 
 /// Which of these customers have a session under way.
@@ -353,4 +381,32 @@ pub async fn customers_with_live(db: &mut Db, customers: &[CustomerId]) -> Resul
         sql.build_query_as().fetch_all(conn).await?
     });
     rows.iter().map(|(text,)| id(text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn every_change_of_a_session_counts_its_version_up() {
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let mut found = 0;
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                for (_, rest) in text
+                    .match_indices(concat!("\"UPDATE ", "sessions SET "))
+                    .map(|(at, found)| text.split_at(at + found.len()))
+                {
+                    assert!(rest.starts_with("version = version + 1"), "{}: {rest:.60}", path.display());
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 5, "{found}");
+    }
 }

@@ -4,7 +4,7 @@ use evm_domain::ChargerEvent;
 use evm_store::chargers::{self, Boot};
 use evm_store::{Result, Store, frames, settle};
 
-use super::charge::Desk;
+use super::charge::{Desk, Running};
 use super::writer::frame_of;
 use super::{Answer, Then, Told, Work};
 use crate::ocpp::{self, Outcome, TagStatus, frame};
@@ -25,17 +25,23 @@ pub(super) struct Done {
 }
 
 /// Writes a batch, all or nothing.
-pub(super) async fn write(store: &Store, batch: &[Work], node: &str, heartbeat_s: u32) -> Result<Done> {
+pub(super) async fn write(
+    store: &Store,
+    batch: &[Work],
+    running: &mut Running,
+    node: &str,
+    heartbeat_s: u32,
+) -> Result<Done> {
     let now = evm_store::now();
     let mut db = store.begin().await?;
     let told: Vec<&Told> = batch.iter().filter_map(told_of).collect();
 
-    let mut desk = Desk::open(&mut db, &told).await?;
+    let mut desk = Desk::open(&mut db, &told, running).await?;
     let mut outcomes = Vec::with_capacity(told.len());
     for message in &told {
         outcomes.push(desk.take(message));
     }
-    let mut has_events = desk.close(&mut db, &mut outcomes, now).await?;
+    let (mut has_events, committed) = desk.close(&mut db, &mut outcomes, now).await?;
 
     let mut outcomes = outcomes.into_iter();
     let mut replies = Vec::with_capacity(batch.len());
@@ -65,6 +71,7 @@ pub(super) async fn write(store: &Store, batch: &[Work], node: &str, heartbeat_s
     note_connections(&mut db, batch, &mut replies, node).await?;
     note_stations(&mut db, &told).await?;
     db.commit().await?;
+    running.put(committed);
     Ok(Done { replies, has_events })
 }
 

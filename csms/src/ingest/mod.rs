@@ -106,6 +106,7 @@ pub(crate) fn start(
                 node: node.to_owned(),
                 heartbeat_s: config.heartbeat_s,
                 registry: registry.clone(),
+                running: charge::Running::default(),
             };
             (sender, tokio::spawn(writer.run(receiver)))
         })

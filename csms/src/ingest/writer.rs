@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::batch::{self, Done};
+use super::charge::Running;
 use super::{Answer, Told, Work};
 use crate::ocpp::{self, Outcome, frame};
 use crate::registry::{Registry, Why};
@@ -29,11 +30,12 @@ pub(super) struct Writer {
     pub(super) node: String,
     pub(super) heartbeat_s: u32,
     pub(super) registry: Arc<Registry>,
+    pub(super) running: Running,
 }
 
 impl Writer {
     /// Works until the queue is closed and empty.
-    pub(super) async fn run(self, mut queue: mpsc::Receiver<Work>) {
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Work>) {
         let mut waiting = VecDeque::new();
         let mut fresh = Vec::with_capacity(BATCH);
         loop {
@@ -63,7 +65,7 @@ impl Writer {
     ///
     /// # Errors
     /// Where the store is down; what was not stored is not answered.
-    async fn commit(&self, batch: Vec<Work>) -> Result<(), StoreError> {
+    async fn commit(&mut self, batch: Vec<Work>) -> Result<(), StoreError> {
         let deadline = Instant::now() + PATIENCE;
         let mut result = self.write(&batch, deadline).await;
         if result.is_err() {
@@ -83,7 +85,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn commit_alone(&self, work: Work) -> Result<(), StoreError> {
+    async fn commit_alone(&mut self, work: Work) -> Result<(), StoreError> {
         let batch = vec![work];
         match self.write(&batch, Instant::now() + PATIENCE).await {
             Ok(done) => self.answer(batch, done).await,
@@ -99,7 +101,7 @@ impl Writer {
 
     /// A message that cannot be stored as what it is, is kept as it came and answered: refused, the station would
     /// send it again until it throws it away.
-    async fn quarantine(&self, work: Work, error: &StoreError) {
+    async fn quarantine(&mut self, work: Work, error: &StoreError) {
         let Work::Tell(told, asker) = work else { return };
         tracing::error!(charger = %told.charger, action = %told.action, %error, "set aside for review");
         let now = evm_store::now();
@@ -127,8 +129,8 @@ impl Writer {
         Ok(numbers[0])
     }
 
-    async fn write(&self, batch: &[Work], deadline: Instant) -> Result<Done, StoreError> {
-        let write = batch::write(&self.store, batch, &self.node, self.heartbeat_s);
+    async fn write(&mut self, batch: &[Work], deadline: Instant) -> Result<Done, StoreError> {
+        let write = batch::write(&self.store, batch, &mut self.running, &self.node, self.heartbeat_s);
         match tokio::time::timeout_at(deadline, write).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::timed_out()),

@@ -78,7 +78,7 @@ pub async fn request(db: &mut Db, new: &NewRequest) -> Result<Requested> {
 /// Releases a device whose charge never began. `false`: it has begun meanwhile, or was released before.
 pub async fn fail(db: &mut Db, session: SessionId, reason: &str, now: Timestamp) -> Result<bool> {
     let changed = on!(db, conn => {
-        sqlx::query("UPDATE sessions SET status = 'failed', fail_reason = $2, settled_at = $3 WHERE id = $1 AND status = 'requested'")
+        sqlx::query("UPDATE sessions SET version = version + 1, status = 'failed', fail_reason = $2, settled_at = $3 WHERE id = $1 AND status = 'requested'")
             .bind(session.to_string())
             .bind(reason)
             .bind(now.0)
@@ -172,7 +172,7 @@ pub async fn mark_begun(db: &mut Db, begun: &[Begun]) -> Result<()> {
         return Ok(());
     }
     on!(db, conn => {
-        let mut sql = QueryBuilder::new("UPDATE sessions SET start_key = v.column2 FROM (");
+        let mut sql = QueryBuilder::new("UPDATE sessions SET version = version + 1, start_key = v.column2 FROM (");
         sql.push_values(begun, |mut row, begun| {
             row.push_bind(begun.session.to_string()).push_bind(&begun.start_key);
         });

@@ -1,5 +1,6 @@
 //! The sessions that a batch touches, from loading to saving.
 
+mod running;
 mod save;
 mod wanted;
 
@@ -14,6 +15,7 @@ use evm_store::chargers::{self, Place};
 use evm_store::sessions::{self, Found};
 use evm_store::{Db, Result, new_id};
 
+pub(super) use self::running::Running;
 use self::wanted::Wanted;
 use super::Told;
 use super::batch::Taken;
@@ -27,8 +29,12 @@ const NO_DEVICE: &str = "no_device";
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) session: Session,
-    /// As it was loaded.
-    loaded: Session,
+    /// As the store has it.
+    stored: Session,
+    /// Its version in the store.
+    version: i64,
+    /// Not loaded for this batch: the store must still have that version.
+    from_memory: bool,
     /// What makes a repeated start the same start.
     pub(super) start_key: Option<String>,
     /// Merged into another: it no longer takes part.
@@ -45,9 +51,11 @@ pub(super) struct Entry {
 
 impl Entry {
     fn of(found: Found) -> Self {
-        let Found { start_key, session } = found;
+        let Found { start_key, version, session } = found;
         Self {
-            loaded: session.clone(),
+            stored: session.clone(),
+            version,
+            from_memory: false,
             session,
             start_key,
             gone: false,
@@ -81,12 +89,18 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Loads what these messages touch, each kind in one statement.
-    pub(super) async fn open(db: &mut Db, told: &[&Told]) -> Result<Desk> {
-        let wanted = Wanted::of(told);
+    /// Loads what these messages touch, each kind in one statement. What is `running` is taken from there.
+    pub(super) async fn open(db: &mut Db, told: &[&Told], running: &mut Running) -> Result<Desk> {
         let mut entries: Vec<Entry> = Vec::new();
-        let live = sessions::load_live(db, &wanted.chargers).await?;
-        let mut found: Vec<Found> = live.into_iter().map(|session| Found { start_key: None, session }).collect();
+        let mut others = Vec::with_capacity(told.len());
+        for &message in told {
+            match running.take(message) {
+                Some(found) => entries.push(Entry { from_memory: true, ..Entry::of(found) }),
+                None => others.push(message),
+            }
+        }
+        let wanted = Wanted::of(&others);
+        let mut found = sessions::load_live(db, &wanted.chargers).await?;
         // 2.0.1 stations make their own ids, and two may make the same.
         let is_here = |charger: &ChargerId, id: &String| {
             found.iter().any(|f| f.session.charger == *charger && f.session.transaction.as_ref() == Some(id))
@@ -327,7 +341,7 @@ impl Desk {
             meter: Meter::default(),
         };
         let start_key = update.start_key.clone();
-        let mut entry = Entry::of(Found { start_key, session });
+        let mut entry = Entry::of(Found { start_key, version: 0, session });
         entry.new = Some(place.map(|p| p.tariff_id));
         self.entries.push(entry);
         let n = self.entries.len() - 1;

@@ -3,21 +3,22 @@
 use std::collections::HashSet;
 
 use evm_domain::{Session, Status, Timestamp};
-use evm_store::sessions::{self, Begun, NewSession};
+use evm_store::sessions::{self, Begun, Found, NewSession};
 use evm_store::{Db, Result, readings, settle};
 
-use super::Desk;
+use super::{Desk, Entry};
 use crate::ingest::Then;
 use crate::ingest::batch::Taken;
 
 impl Desk {
-    /// Writes what changed. `true`: there are new events in the outbox.
+    /// Writes what changed. `true`: there are new events in the outbox. The charges as they are after the commit come back
+    /// too.
     pub(in crate::ingest) async fn close(
         mut self,
         db: &mut Db,
         outcomes: &mut [Taken],
         now: Timestamp,
-    ) -> Result<bool> {
+    ) -> Result<(bool, Vec<Found>)> {
         let mut has_events = self.end_displaced(db, now).await?;
         for (from, into) in &self.merges {
             sessions::merge(db, *from, *into, now).await?;
@@ -50,14 +51,29 @@ impl Desk {
             .collect();
         has_events |= over.iter().any(|session| session.customer.is_some());
         settle::settle(db, &mut over, now).await?;
-        let changed = || self.entries.iter().filter(|entry| entry.changed && !entry.gone);
-        let all: Vec<_> = changed().map(|entry| &entry.session).collect();
-        let beyond_figures =
-            changed().filter(|entry| entry.new.is_some() || !entry.session.differs_in_figures_only(&entry.loaded));
-        sessions::save_record(db, &beyond_figures.map(|entry| &entry.session).collect::<Vec<_>>(), now).await?;
-        sessions::save_figures(db, &all, now).await?;
+        self.save(db, now).await?;
         self.ask_for_more(outcomes);
-        Ok(has_events)
+        Ok((has_events, self.committed()))
+    }
+
+    async fn save(&mut self, db: &mut Db, now: Timestamp) -> Result<()> {
+        let changed = || self.entries.iter().filter(|entry| entry.changed && !entry.gone);
+        let renamed: Vec<_> = changed().filter(|entry| entry.is_renamed()).map(|entry| &entry.session).collect();
+        sessions::save_names(db, &renamed).await?;
+        let moved: Vec<_> = changed().filter(|entry| entry.is_moved()).map(|entry| &entry.session).collect();
+        sessions::save_record(db, &moved, now).await?;
+        let figures: Vec<_> =
+            changed().map(|entry| (&entry.session, entry.from_memory.then_some(entry.version))).collect();
+        sessions::save_figures(db, &figures, now).await
+    }
+
+    /// Only those whose version is known for sure are worth keeping.
+    fn committed(self) -> Vec<Found> {
+        let changed = self.entries.into_iter().filter(|entry| entry.changed && !entry.gone);
+        let figures_only = changed.filter(|entry| !entry.begun && !entry.is_renamed() && !entry.is_moved());
+        figures_only
+            .map(|Entry { session, version, start_key, .. }| Found { session, version: version + 1, start_key })
+            .collect()
     }
 
     /// What the stations are to be asked next.
@@ -119,10 +135,42 @@ impl Desk {
             .collect();
         let inserted: HashSet<_> = sessions::insert(db, &new, now).await?.into_iter().collect();
         if inserted.len() == new.len() {
+            for entry in self.entries.iter_mut().filter(|entry| entry.new.is_some()) {
+                // All but the end, which seldom comes with the beginning, and the figures.
+                entry.stored = Session { ended_at: None, stop_reason: None, ..entry.session.clone() };
+            }
             return Ok(());
         }
         // Another node began a charge for the same customer or device at this very moment: try the batch again,
         // now that the other's is there to be seen.
         Err(evm_store::StoreError::conflict())
     }
+}
+
+impl Entry {
+    /// Whether it is found by other names than before.
+    fn is_renamed(&self) -> bool {
+        names(&self.session) != names(&self.stored)
+    }
+
+    /// Whether it stands elsewhere than before.
+    fn is_moved(&self) -> bool {
+        standing(&self.session) != standing(&self.stored)
+    }
+}
+
+/// What [`sessions::save_names`] saves.
+fn names(session: &Session) -> impl PartialEq {
+    (session.device, session.customer, &session.id_tag, &session.transaction)
+}
+
+/// What [`sessions::save_record`] saves. A new field is saved there or with the figures, or never changes.
+fn standing(session: &Session) -> impl PartialEq {
+    #[rustfmt::skip]
+    let Session {
+        connector, status, started_at, ended_at, stop_reason, review,
+        id: _, purchase: _, charger: _, tariff: _, max_power_w: _, remote_start_id: _,
+        device: _, customer: _, id_tag: _, transaction: _, seq_nos: _, meter: _,
+    } = session;
+    (connector, status, started_at, ended_at, stop_reason, review)
 }
