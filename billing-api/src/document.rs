@@ -1,5 +1,7 @@
 //! The OpenAPI document: what the routes say of themselves, completed by what holds for all of them.
 
+use std::collections::btree_map::Entry;
+
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -34,6 +36,7 @@ use crate::openapi::api;
         (name = "charging", description = "Start and finish a charge."),
         (name = "purchases", description = "What charges cost, and how to pay."),
         (name = "balance", description = "Top up the balance."),
+        (name = "gateway", description = "What the payment gateway calls."),
         (name = "operator: chargers", description = "Register and command chargers."),
         (name = "operator: customers", description = "Cash and cards."),
         (name = "operator: lists", description = "Everything there is, a page at a time."),
@@ -130,11 +133,12 @@ fn join(own: &mut Response, more: RefOr<Response>) {
     for (kind, content) in more.content {
         let (Some(RefOr::T(own_content)), RefOr::T(content)) = (own.content.get_mut(&kind), content) else { continue };
         for (word, example) in content.examples {
-            if !own_content.examples.contains_key(&word) {
+            if let Entry::Vacant(place) = own_content.examples.entry(word) {
                 own.description.push_str("\n\n");
-                let line = more.description.split("\n\n").find(|line| line.starts_with(&format!("`{word}`")));
+                let start = format!("`{}`", place.key());
+                let line = more.description.split("\n\n").find(|line| line.starts_with(&start));
                 own.description.push_str(line.unwrap_or_default());
-                own_content.examples.insert(word, example);
+                place.insert(example);
             }
         }
     }

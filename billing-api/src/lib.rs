@@ -30,6 +30,7 @@ use evm_bus::{Authenticator, Bus, BusError, subject};
 use evm_store::{Store, logins, now};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -66,6 +67,10 @@ pub struct Config {
     pub rate_per_customer: u32,
     /// Most open connections.
     pub max_connections: usize,
+    /// The payment gateway; `None`: `QPAY` is disabled.
+    pub qpay: Option<payments::qpay::QpayClient>,
+    /// How long an invoice can be paid.
+    pub qpay_expiry: Duration,
     /// Where the gateway and the browser reach this API, without a slash at the end.
     pub public_url: String,
     /// What customers are told to connect to for events, `nats://…`.
@@ -86,6 +91,8 @@ impl Config {
             sms_text: sms::Text::default(),
             codes_per_hour: 500,
             fcm: None,
+            qpay: None,
+            qpay_expiry: Duration::from_secs(3600),
             trusted_proxies: Networks::default(),
             rate_per_address: 50,
             rate_per_customer: 20,
@@ -106,6 +113,10 @@ struct App {
     sms: sms::Sender,
     streams: events::Slots,
     rates: Arc<Rates>,
+    /// Payments under way; they go on when the request that began them is gone.
+    work: TaskTracker,
+    /// An invoice is to be looked after.
+    nudge: Arc<Notify>,
     shutdown: CancellationToken,
 }
 
@@ -137,11 +148,14 @@ pub async fn run(
         streams: events::Slots::default(),
         rates: Arc::new(Rates::new(config.rate_per_address, config.rate_per_customer)),
         config: Arc::new(config),
+        work: work.clone(),
+        nudge: Arc::default(),
         shutdown: shutdown.clone(),
     };
     work.spawn_blocking(customer::phone::warm_up);
     work.spawn(relay::run(app.clone(), shutdown.clone()));
     work.spawn(push::run(app.clone(), shutdown.clone()));
+    work.spawn(payments::watch::run(app.clone(), shutdown.clone()));
     work.spawn(sweep::run(app.clone(), shutdown.clone()));
     let config = app.config.clone();
     let router = openapi::router(app);

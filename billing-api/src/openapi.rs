@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use crate::http::problem::{Answer, Code, Problem};
 use crate::http::{auth, idempotency, rates};
-use crate::{App, balance, customer, devices, events, health, operator, purchases};
+use crate::{App, balance, customer, devices, events, health, operator, payments, purchases};
 
 /// Most bytes of a customer's body.
 const MOST_CUSTOMER_BODY: usize = 256 * 1024;
@@ -48,6 +48,7 @@ fn strangers() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(customer::otp_request::otp_request))
         .routes(routes!(customer::otp_check::otp_check))
+        .routes(routes!(payments::callback::callback))
 }
 
 fn operators() -> OpenApiRouter<App> {
@@ -62,6 +63,8 @@ fn operators() -> OpenApiRouter<App> {
         .routes(routes!(operator::credit::credit))
         .routes(routes!(operator::cards::put_card, operator::cards::delete_card))
         .routes(routes!(operator::ledger::ledger))
+        .routes(routes!(operator::refund::refund))
+        .routes(routes!(operator::gateway_payments::gateway_payments))
         .routes(routes!(operator::reconciliation::reconciliation))
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evm_bus::{BusError, subject};
-use evm_store::{StoreError, leases, now, outbox};
+use evm_store::{StoreError, failpoint, leases, now, outbox};
 use tokio_util::sync::CancellationToken;
 
 use crate::App;
@@ -76,6 +76,7 @@ async fn relay(app: &App, node: &str) -> Result<(), RelayError> {
             app.bus.publish(&subject, Some(&event.event_id), event.payload.as_bytes()).await?;
         }
         app.bus.confirm().await?;
+        failpoint("relay.published");
         let ids: Vec<_> = waiting.iter().map(|event| event.id).collect();
         let mut db = app.store.begin().await?;
         outbox::published(&mut db, &ids, app.config.fcm.is_none(), now()).await?;

@@ -1,6 +1,9 @@
-//! The gateways that the settings name: SMS and push messages.
+//! The gateways that the settings name: SMS, push messages and QPay.
 
-use anyhow::{Context, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use billing_api::payments::qpay::{QpayClient, QpayConfig};
 use billing_api::push::{Fcm, ServiceAccount};
 use billing_api::sms::{CallPro, Http, HttpTemplate, Sms, Text};
 
@@ -17,6 +20,8 @@ pub(crate) fn configure(settings: &Settings, config: &mut billing_api::Config) -
     }
     config.codes_per_hour = settings.sms_per_hour;
     config.fcm = fcm(settings)?;
+    config.qpay = qpay(settings)?;
+    config.qpay_expiry = Duration::from_secs(settings.qpay_expiry_s.into());
     Ok(())
 }
 
@@ -40,6 +45,21 @@ fn sms(settings: &Settings) -> anyhow::Result<Sms> {
             from,
         })?),
     })
+}
+
+fn qpay(settings: &Settings) -> anyhow::Result<Option<QpayClient>> {
+    let secret = settings.qpay_client_secret.as_ref().map(Secret::as_str);
+    let (url, id) = (settings.qpay_url.as_deref(), settings.qpay_client_id.as_deref());
+    match (url, id, secret, settings.qpay_invoice_code.as_deref()) {
+        (None, None, None, None) => Ok(None),
+        (Some(url), Some(id), Some(secret), Some(code)) => {
+            ensure!(settings.qpay_expiry_s > 0, "EVM_QPAY_EXPIRY_S is 0: nobody could pay");
+            Ok(Some(QpayClient::new(QpayConfig::new(url, id, secret, code)).context("EVM_QPAY_URL")?))
+        }
+        _ => bail!(
+            "EVM_QPAY_URL, EVM_QPAY_CLIENT_ID, EVM_QPAY_CLIENT_SECRET and EVM_QPAY_INVOICE_CODE go together; some are missing"
+        ),
+    }
 }
 
 fn fcm(settings: &Settings) -> anyhow::Result<Option<Fcm>> {

@@ -90,8 +90,8 @@ const CHECKS: &[(&str, &str)] = &[
          WHERE p.paid - p.amount <> COALESCE(b.total, 0) LIMIT $1",
     ),
     (
-        "purchase waits for an invoice that is not open",
-        "SELECT p.id, CAST(0 AS BIGINT), CAST(1 AS BIGINT) FROM purchases p WHERE p.status = 'pending' AND NOT EXISTS \
+        "purchase waits for an invoice that is not open, or does not wait for one that is",
+        "SELECT p.id, CAST(0 AS BIGINT), CAST(1 AS BIGINT) FROM purchases p WHERE (p.status = 'pending') <> EXISTS \
          (SELECT 1 FROM invoices i WHERE i.purchase_id = p.id AND i.status IN ('creating', 'pending')) LIMIT $1",
     ),
     (

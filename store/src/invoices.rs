@@ -229,11 +229,11 @@ pub enum Begun {
     New(Invoice),
     /// One that is open already, made or being made.
     Open(Invoice),
-    /// One that is open for another amount than is due: look after it, then begin again with `replace`.
+    /// One that does not take what is due, for it expires or asks for another amount: look after it, then begin again with `replace`.
     Outdated(Invoice),
 }
 
-/// Begins an invoice for what is due of a purchase; `replace` cancels one that asks for another amount.
+/// Begins an invoice for what is due of a purchase; `replace` cancels one that is outdated.
 pub async fn begin_purchase(
     db: &mut Db,
     customer: CustomerId,
@@ -250,7 +250,8 @@ pub async fn begin_purchase(
     }
     if let Some(mut open) = open_of(db, purchase).await? {
         let being_made = open.state == State::Creating && open.claimed_until > now;
-        if being_made || (open.state == State::Pending && open.amount - open.credited == due) {
+        let takes_it = open.url.is_some() && open.expires_at > now && open.amount - open.credited == due;
+        if being_made || (open.state == State::Pending && takes_it) {
             return Ok(Ok(Begun::Open(open)));
         }
         if open.state == State::Pending && !replace {

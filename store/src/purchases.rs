@@ -118,6 +118,8 @@ pub enum Unpayable {
     NotFound,
     /// Nothing is left to pay.
     AlreadyPaid,
+    /// An invoice is open, on which money may have come in: ask the gateway, then pay `despite_invoice`.
+    InvoiceOpen,
     /// The balance is smaller than what is due.
     InsufficientBalance {
         /// The balance.
@@ -127,24 +129,28 @@ pub enum Unpayable {
     },
 }
 
-/// Pays what is due from the balance: purchase, payment, book, balance and event in the caller's one transaction.
-/// The new balance comes back.
+/// Pays what is due from the balance: purchase, payment, book, balance and event in the caller's one transaction. The new
+/// balance comes back. `despite_invoice`: also where an invoice is open, which is canceled then.
 pub async fn pay_from_evm(
     db: &mut Db,
     customer: CustomerId,
     purchase: PurchaseId,
+    despite_invoice: bool,
     now: Timestamp,
 ) -> Result<std::result::Result<Money, Unpayable>> {
     let lock = db.for_update();
-    let row: Option<(i64, i64)> = on!(&mut *db, conn => {
-        let mut sql = QueryBuilder::new("SELECT s.amount, s.paid FROM purchases s WHERE s.id = ");
+    let row: Option<(i64, i64, String)> = on!(&mut *db, conn => {
+        let mut sql = QueryBuilder::new("SELECT s.amount, s.paid, s.status FROM purchases s WHERE s.id = ");
         sql.push_bind(purchase.to_string()).push(" AND s.customer_id = ").push_bind(customer.to_string()).push(lock);
         sql.build_query_as().fetch_optional(conn).await?
     });
-    let Some((amount, paid)) = row else { return Ok(Err(Unpayable::NotFound)) };
+    let Some((amount, paid, status)) = row else { return Ok(Err(Unpayable::NotFound)) };
     let due = Money(amount - paid);
     if due <= Money::ZERO {
         return Ok(Err(Unpayable::AlreadyPaid));
+    }
+    if status == "pending" && !despite_invoice {
+        return Ok(Err(Unpayable::InvoiceOpen));
     }
     let lock = db.for_update();
     let (balance,): (i64,) = on!(&mut *db, conn => {
@@ -200,8 +206,10 @@ pub async fn pay_from_evm(
         postings: pay_from_balance(due),
     };
     ledger::post(db, booking, now).await?;
-    // What still comes in on an invoice becomes balance.
-    invoices::cancel_open_of(db, purchase, now).await?;
+    if status == "pending" {
+        // What still comes in on its invoice becomes balance.
+        invoices::cancel_open_of(db, purchase, now).await?;
+    }
     let payload = format!(r#"{{"status":"success","amount":{}}}"#, due.to_mnt());
     let event = Event { customer, name: "PAYMENT", event_id: format!("payment-{payment}"), payload };
     outbox::add(db, &[event], now).await?;

@@ -124,6 +124,10 @@ async fn paid_from_the_balance_meanwhile(store: Store, _: String) {
     let invoice = till.invoice(purchase).await;
     till.settle(invoice.id, &[paid("P-1", 40_000, Kind::P2p)]).await;
     till.credit(Money(45_000)).await;
+    let mut db = till.store.begin().await.unwrap();
+    let refused = purchases::pay_from_evm(&mut db, till.customer, purchase, false, now()).await.unwrap();
+    assert_eq!(refused, Err(Unpayable::InvoiceOpen), "the gateway is asked first");
+    drop(db);
     assert_eq!(till.pay(purchase).await, Ok(Money::ZERO), "only what is still due");
     assert_eq!(till.find(invoice.id).await.state, State::Canceled);
     assert!(till.events("PAYMENT").await.iter().all(|event| event.contains("success")));
@@ -281,7 +285,7 @@ async fn of_two_hundred_payments_a_balance_for_a_hundred_pays_a_hundred(store: S
         let (store, customer) = (till.store.clone(), till.customer);
         all.spawn(async move {
             let mut db = store.begin().await.unwrap();
-            let paid = purchases::pay_from_evm(&mut db, customer, purchase, now()).await.unwrap();
+            let paid = purchases::pay_from_evm(&mut db, customer, purchase, false, now()).await.unwrap();
             db.commit().await.unwrap();
             paid
         });

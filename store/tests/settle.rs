@@ -169,7 +169,8 @@ async fn a_charge_over_a_bands_border_is_settled_paid_and_corrected(store: Store
 
     place.credit(Money(400_000)).await;
     let mut db = place.store.begin().await.unwrap();
-    let paid = purchases::pay_from_evm(&mut db, place.customer, session.purchase, Timestamp(NIGHT)).await.unwrap();
+    let paid =
+        purchases::pay_from_evm(&mut db, place.customer, session.purchase, false, Timestamp(NIGHT)).await.unwrap();
     assert_eq!(paid, Ok(Money(70_000)));
     db.commit().await.unwrap();
     place.audit().await;

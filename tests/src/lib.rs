@@ -21,6 +21,7 @@ pub mod peers;
 pub mod poll;
 pub mod postgres;
 pub mod program;
+pub mod qpay;
 pub mod schemas;
 pub mod sms;
 pub mod sqlite;

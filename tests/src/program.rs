@@ -33,8 +33,7 @@ impl Program {
         for address in ["EVM_HTTP_ADDR", "EVM_OCPP_ADDR", "EVM_NATS_HUB_ADDR"] {
             env.insert(address.into(), "127.0.0.1:0".into());
         }
-        let mut program =
-            Self { http: String::new(), ocpp: None, subcommand, env, dir: dir.to_owned(), child: None };
+        let mut program = Self { http: String::new(), ocpp: None, subcommand, env, dir: dir.to_owned(), child: None };
         program.restart().await;
         program
     }
@@ -95,6 +94,24 @@ impl Program {
                 self.child = Some(child);
                 panic!("the program does not end when asked to");
             }
+        }
+    }
+
+    /// Sets a variable from the next start on; an empty value takes it away.
+    pub fn set(&mut self, name: &str, value: &str) {
+        if value.is_empty() {
+            self.env.remove(name);
+        } else {
+            self.env.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Waits until the process has died by itself.
+    pub async fn dies(&mut self) {
+        let mut child = self.child.take().unwrap();
+        match tokio::time::timeout(Duration::from_secs(60), child.wait()).await {
+            Ok(status) => assert!(!status.unwrap().success(), "the program was to die, but ended in peace"),
+            Err(_) => panic!("the program was to die, but lives"),
         }
     }
 

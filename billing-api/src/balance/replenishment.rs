@@ -1,9 +1,13 @@
 use axum::Json;
+use axum::extract::State;
+use evm_store::invoices::CUSTOMER_GAP_MS;
 
+use crate::App;
 use crate::http::auth::Caller;
 use crate::http::extract::Body;
-use crate::http::problem::{Answer, Code, refusals};
-use crate::purchases::status::{InvoiceQuestion, InvoiceStatus};
+use crate::http::problem::{Answer, refusals};
+use crate::payments::ask;
+use crate::purchases::status::{InvoiceQuestion, InvoiceStatus, invoice_of};
 
 refusals!(ReplenishmentRefusals: InvalidRequest, NotFound);
 
@@ -12,7 +16,11 @@ refusals!(ReplenishmentRefusals: InvalidRequest, NotFound);
     post, path = "/customer/replenishment", operation_id = "replenishment", tag = "balance",
     request_body = InvoiceQuestion, responses((status = 200, body = InvoiceStatus), ReplenishmentRefusals)
 )]
-pub(crate) async fn replenishment(_: Caller, Body(body): Body<InvoiceQuestion>) -> Answer<Json<InvoiceStatus>> {
-    tracing::debug!(invoice = body.invoice_id, "a top-up was asked about");
-    Err(Code::NotFound.into())
+pub(crate) async fn replenishment(
+    State(app): State<App>,
+    caller: Caller,
+    Body(body): Body<InvoiceQuestion>,
+) -> Answer<Json<InvoiceStatus>> {
+    let invoice = invoice_of(&app, caller.customer, &body.invoice_id, None).await?;
+    Ok(Json(ask::fresh(&app, invoice, CUSTOMER_GAP_MS).await?.into()))
 }

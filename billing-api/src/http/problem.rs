@@ -64,9 +64,13 @@ codes! {
     PaymentOptionDisabled 422 "payment_option_disabled" "This way to pay is not offered now.";
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key came before with another request.";
     TooManyRequests 429 "too_many_requests" "Too many requests; `Retry-After` says when to come again.";
+    NotRefundable 409 "not_refundable" "The purchase is not paid, so there is nothing to give back.";
     Internal 500 "internal" "A defect of this system; it has been logged.";
+    GatewayRefused 502 "gateway_refused" "The payment gateway refused; the operator has to look.";
     StoreUnavailable 503 "store_unavailable" "The database does not answer; try again.";
     BusUnavailable 503 "bus_unavailable" "The message bus does not answer; try again.";
+    GatewayUnavailable 503 "gateway_unavailable" "The payment gateway is out of reach; try again.";
+    GatewayNoAnswer 504 "gateway_no_answer" "The payment gateway did not answer in time; nothing is to be paid, try again.";
     StartTimeout 504 "start_timeout" "The charger did not answer in time; it may still begin.";
     TimedOut 504 "timed_out" "The request was not over within a minute, or its body did not arrive; it may have been done.";
     ChargerNoAnswer 504 "charger_no_answer" "The charger did not answer in time.";

@@ -1,16 +1,19 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use evm_domain::{CustomerId, PurchaseId, Status};
+use evm_store::invoices::{self, CALLBACK_GAP_MS};
 use evm_store::purchases::{self, Unpayable};
-use evm_store::{Db, now, sessions};
+use evm_store::{Db, failpoint, now, sessions};
 use serde::{Deserialize, Serialize};
 
 use crate::App;
+use crate::balance::replenish::ToPay;
 use crate::http::auth::Caller;
 use crate::http::extract::{Body, PathId};
 use crate::http::idempotency::Held;
 use crate::http::problem::{Answer, Code, Problem, refusals};
 use crate::http::units::Mnt;
+use crate::payments::{ask, make};
 
 /// How to pay.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -18,6 +21,16 @@ pub(crate) struct Pay {
     /// One of `payment-options` that is not disabled.
     #[schema(example = "EVM")]
     option: String,
+}
+
+/// What came of it, by `option`.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(crate) enum PayAnswer {
+    /// Paid.
+    Evm(Paid),
+    /// To be paid.
+    Qpay(ToPay),
 }
 
 /// A purchase paid from the balance.
@@ -32,14 +45,16 @@ pub(crate) struct Paid {
 }
 
 refusals!(PayRefusals:
-    InvalidRequest, NotFound, AlreadyPaid, InsufficientBalance, ChargeRunning, PaymentOptionDisabled,
+    InvalidRequest, NotFound, AlreadyPaid, InsufficientBalance, ChargeRunning, PaymentOptionDisabled, GatewayRefused,
+    GatewayUnavailable, GatewayNoAnswer,
 );
 
-/// Pays a purchase, all that is due of it.
+/// Pays a purchase, all that is due of it. With `EVM` it is paid at once; with `QPAY` the customer pays at `url`, and
+/// `status` or the event `PAYMENT` tells when. Asked again while it is open, `QPAY` answers the same invoice.
 #[utoipa::path(
     post, path = "/purchases/{id}/pay", operation_id = "pay", tag = "purchases",
     params(("id" = String, Path, description = "The purchase's id.", example = "12d76c8bfca2a22c07a6fca1")),
-    request_body = Pay, responses((status = 200, body = Paid), PayRefusals)
+    request_body = Pay, responses((status = 200, body = PayAnswer), PayRefusals)
 )]
 pub(crate) async fn pay(
     State(app): State<App>,
@@ -47,19 +62,47 @@ pub(crate) async fn pay(
     PathId(purchase): PathId<PurchaseId>,
     held: Option<Extension<Held>>,
     Body(body): Body<Pay>,
-) -> Answer<Json<Paid>> {
-    if body.option != "EVM" {
-        return Err(Code::PaymentOptionDisabled.into());
+) -> Answer<Json<PayAnswer>> {
+    match body.option.as_str() {
+        "EVM" => from_balance(&app, caller.customer, purchase, held.as_deref()).await,
+        "QPAY" => match make::for_purchase(&app, caller.customer, purchase).await? {
+            Ok(invoice) => Ok(Json(PayAnswer::Qpay(invoice.into()))),
+            Err(why) => Err(refusal(&mut app.store.begin().await?, caller.customer, purchase, why).await?),
+        },
+        _ => Err(Code::PaymentOptionDisabled.into()),
     }
+}
+
+async fn from_balance(
+    app: &App,
+    customer: CustomerId,
+    purchase: PurchaseId,
+    held: Option<&Held>,
+) -> Answer<Json<PayAnswer>> {
     let mut db = app.store.begin().await?;
-    let balance = match purchases::pay_from_evm(&mut db, caller.customer, purchase, now()).await? {
+    let mut paid = purchases::pay_from_evm(&mut db, customer, purchase, false, now()).await?;
+    let invoice_open = paid == Err(Unpayable::InvoiceOpen);
+    if invoice_open {
+        drop(db);
+        // Money that the gateway has by now pays first. Where it does not answer, money that came becomes balance.
+        if let Some(open) = invoices::open_of(&mut app.store.read().await?, purchase).await? {
+            ask::fresh(app, open, CALLBACK_GAP_MS).await?;
+        }
+        db = app.store.begin().await?;
+        paid = purchases::pay_from_evm(&mut db, customer, purchase, true, now()).await?;
+    }
+    let balance = match paid {
         Ok(balance) => balance,
-        Err(why) => return Err(refusal(&mut db, caller.customer, purchase, why).await?),
+        Err(why) => return Err(refusal(&mut db, customer, purchase, why).await?),
     };
-    let paid = Paid { option: "EVM", invoice_id: purchase.to_string(), new_balance: Mnt(balance) };
-    Held::seal(held.as_deref(), &mut db, &paid).await?;
+    let paid = PayAnswer::Evm(Paid { option: "EVM", invoice_id: purchase.to_string(), new_balance: Mnt(balance) });
+    Held::seal(held, &mut db, &paid).await?;
     db.commit().await?;
+    failpoint("pay.committed");
     app.hint_outbox().await;
+    if invoice_open {
+        app.nudge.notify_one();
+    }
     Ok(Json(paid))
 }
 
@@ -70,7 +113,7 @@ async fn refusal(db: &mut Db, customer: CustomerId, purchase: PurchaseId, why: U
             let running = session.is_some_and(|s| s.customer == Some(customer) && s.status == Status::Active);
             if running { Code::ChargeRunning.into() } else { Code::NotFound.into() }
         }
-        Unpayable::AlreadyPaid => Code::AlreadyPaid.into(),
+        Unpayable::AlreadyPaid | Unpayable::InvoiceOpen => Code::AlreadyPaid.into(),
         Unpayable::InsufficientBalance { balance, due } => {
             Code::InsufficientBalance.because(format!("the balance is {balance}, due are {due}"))
         }

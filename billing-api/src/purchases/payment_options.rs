@@ -1,6 +1,8 @@
 use axum::Json;
+use axum::extract::State;
 use serde::Serialize;
 
+use crate::App;
 use crate::http::auth::Caller;
 
 /// A way to pay.
@@ -23,9 +25,9 @@ const QR: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' v
     get, path = "/payment-options", operation_id = "paymentOptions", tag = "purchases",
     responses((status = 200, body = Vec<PaymentOption>))
 )]
-pub(crate) async fn payment_options(_: Caller) -> Json<Vec<PaymentOption>> {
+pub(crate) async fn payment_options(State(app): State<App>, _: Caller) -> Json<Vec<PaymentOption>> {
     Json(vec![
         PaymentOption { option: "EVM", icon: WALLET, title: "EVM balance", disabled: false },
-        PaymentOption { option: "QPAY", icon: QR, title: "QPay", disabled: true },
+        PaymentOption { option: "QPAY", icon: QR, title: "QPay", disabled: app.config.qpay.is_none() },
     ])
 }

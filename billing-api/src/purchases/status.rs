@@ -1,6 +1,7 @@
 use axum::Json;
 use axum::extract::State;
-use evm_domain::{Money, PurchaseId};
+use evm_domain::{CustomerId, Money, PurchaseId};
+use evm_store::invoices::{self, CUSTOMER_GAP_MS, Invoice, State as InvoiceState};
 use evm_store::purchases;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,7 @@ use crate::http::auth::Caller;
 use crate::http::extract::{Body, PathId};
 use crate::http::problem::{Answer, Code, refusals};
 use crate::http::units::Mnt;
+use crate::payments::ask;
 
 /// Which payment.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -26,10 +28,9 @@ pub(crate) struct InvoiceStatus {
     pub(crate) amount: Mnt,
 }
 
-/// `pending` until the money is here; then one of the others, for good.
+/// `pending` until all the money is here; then one of the others, for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[allow(dead_code)] // Payments from the balance neither fail late nor are canceled.
 pub(crate) enum PaymentStatus {
     Pending,
     Success,
@@ -55,9 +56,34 @@ pub(crate) async fn status(
         purchases::by_id(&mut app.store.read().await?, caller.customer, purchase).await?.ok_or(Code::NotFound)?;
     // A payment from the balance has the purchase's own id.
     if body.invoice_id != found.id {
-        return Err(Code::NotFound.into());
+        let invoice = invoice_of(&app, caller.customer, &body.invoice_id, Some(purchase)).await?;
+        return Ok(Json(ask::fresh(&app, invoice, CUSTOMER_GAP_MS).await?.into()));
     }
     let paid = matches!(found.status.as_str(), "paid" | "refunded");
     let status = if paid { PaymentStatus::Success } else { PaymentStatus::Pending };
     Ok(Json(InvoiceStatus { status, amount: Mnt(Money(found.amount)) }))
+}
+
+/// An invoice of this customer, for this purchase or, without one, a top-up.
+pub(crate) async fn invoice_of(
+    app: &App,
+    customer: CustomerId,
+    invoice: &str,
+    purchase: Option<PurchaseId>,
+) -> Answer<Invoice> {
+    let id = invoice.parse().map_err(|_| Code::NotFound)?;
+    let found = invoices::by_id(&mut app.store.read().await?, Some(customer), id).await?;
+    Ok(found.filter(|invoice| invoice.purchase == purchase).ok_or(Code::NotFound)?)
+}
+
+impl From<Invoice> for InvoiceStatus {
+    fn from(invoice: Invoice) -> Self {
+        let status = match invoice.state {
+            InvoiceState::Creating | InvoiceState::Pending => PaymentStatus::Pending,
+            InvoiceState::Success => PaymentStatus::Success,
+            InvoiceState::Error => PaymentStatus::Error,
+            InvoiceState::Canceled => PaymentStatus::Canceled,
+        };
+        Self { status, amount: Mnt(invoice.amount) }
+    }
 }

@@ -117,6 +117,16 @@ settings! {
     sms_text: String;
     /// Most codes that are sent in an hour, to everybody together.
     sms_per_hour: u32 = "500";
+    /// The QPay gateway, https://merchant.qpay.mn/v2; with the next three, or QPAY is disabled.
+    qpay_url: String;
+    /// The merchant's user at QPay.
+    qpay_client_id: String;
+    /// The merchant's password at QPay.
+    qpay_client_secret: Secret;
+    /// The template of invoices that QPay gave the merchant.
+    qpay_invoice_code: String;
+    /// Seconds that an invoice can be paid.
+    qpay_expiry_s: u32 = "3600";
     /// Where push messages go; Firebase itself where unset.
     fcm_url: String;
     /// The JSON of Firebase's service account, or the path of its file; without it there are no push messages.

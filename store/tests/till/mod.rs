@@ -141,7 +141,7 @@ impl Till {
 
     pub(crate) async fn pay(&self, purchase: PurchaseId) -> Result<Money, Unpayable> {
         let mut db = self.store.begin().await.unwrap();
-        let paid = purchases::pay_from_evm(&mut db, self.customer, purchase, now()).await.unwrap();
+        let paid = purchases::pay_from_evm(&mut db, self.customer, purchase, true, now()).await.unwrap();
         db.commit().await.unwrap();
         paid
     }
