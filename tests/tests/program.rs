@@ -5,8 +5,11 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use evm_tests::engine::Backend;
 use evm_tests::program::Program;
-use evm_tests::{env, eventually};
+use evm_tests::world::{common_env, operator, purchase_is};
+use evm_tests::{Customer, Engine, Phone, env, eventually};
+use ocpp_sim::{Charger, ChargerConfig, ConnectorStatus};
 use reqwest::StatusCode;
 
 struct Ended {
@@ -112,6 +115,53 @@ async fn the_operator_token_is_made_once_and_printed_once() {
     program.stop().await;
     assert_eq!(program.log().matches(&token).count(), 1);
     assert!(!program.log().contains('\x1b'), "colours in a file");
+}
+
+/// Two central systems and a billing API that meet in PostgreSQL and NATS only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_parts_of_a_large_deployment_work_together() {
+    const PHONE: &str = "+97686661488";
+    let (dir, backend) = (folder(), Backend::start(Engine::PostgresNats, None).await);
+    let settings = || backend.env().into_iter().chain(common_env());
+    let mut api = Program::start("billing-api", &dir.path().join("api"), settings()).await;
+    let mut nodes = Vec::new();
+    for name in ["csms-1", "csms-2"] {
+        nodes.push(Program::start("csms", &dir.path().join(name), settings()).await);
+    }
+    assert!(api.ocpp.is_none() && nodes.iter().all(|node| node.http.is_empty()), "each serves its part");
+
+    let operator = operator(&api.http);
+    let customer = Customer::login(&api.http, &operator.http, PHONE).await;
+    operator.credit(PHONE, 100_000).await;
+    let phone = Phone::connect(&customer).await;
+    for (node, version) in nodes.iter().zip([ocpp_sim::Version::V16, ocpp_sim::Version::V201]) {
+        let identity = format!("PART-{version}");
+        let device = operator.charger(&identity, 1).await.remove(0);
+        let mut config = ChargerConfig::new(format!("ws://{}/ocpp", node.ocpp.unwrap()), identity, version);
+        config.speed = 200;
+        let charger = Charger::spawn(config);
+        eventually("the charger to be free", async || {
+            (customer.state(&device).await.as_deref() == Some("Idle")).then_some(())
+        })
+        .await;
+        charger.plug_in(1).await;
+        customer.start(&device).await.ok();
+        charger.wait_status(1, ConnectorStatus::Charging, Duration::from_secs(20)).await.unwrap();
+        let seen = phone.heard("CHARGING").len();
+        eventually("energy on the phone", async || {
+            phone.heard("CHARGING").iter().skip(seen).any(|event| event["energy"] != 0).then_some(())
+        })
+        .await;
+        let purchase = customer.finish(&device).await;
+        customer.pay(&purchase, "EVM").await.ok();
+        purchase_is(&customer, &purchase, "paid").await;
+        charger.unplug(1).await;
+        charger.shutdown().await;
+    }
+    phone.hears("PAYMENT", |event| event["status"] == "success").await;
+    for program in nodes.iter_mut().chain([&mut api]) {
+        program.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
