@@ -154,7 +154,7 @@ impl Shop {
         all.iter().rev().map(|payment| payment["flag"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// Nothing hangs, what was credited is what was paid at the gateway, and the world's audit is content.
+    /// What was credited is what was paid at the gateway, the log holds no secret, and the world's audit is content.
     pub async fn close(self) {
         let paid: i64 = self.sim.invoices().iter().map(Invoice::paid).sum();
         let given_back = self.payments().await.iter().filter(|payment| payment["refund"] == "refunded").count();
@@ -162,6 +162,13 @@ impl Shop {
             let credited: Decimal = self.payments().await.iter().map(|payment| decimal(&payment["amount"])).sum();
             assert_eq!(credited, Decimal::new(paid, 2), "credited, then paid at the gateway");
         }
+        let log = self.world.program.log();
+        let callback = |invoice: Invoice| invoice.callback_url.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut secrets = self.sim.tokens();
+        secrets.push(self.sim.options().client_secret.clone());
+        secrets.extend(self.sim.invoices().into_iter().map(callback));
+        let told: Vec<_> = secrets.iter().filter(|secret| log.contains(secret.as_str())).collect();
+        assert!(told.is_empty(), "the log holds secrets: {told:?}");
         self.world.finish().await;
     }
 }

@@ -16,10 +16,10 @@ pub(crate) async fn give_out(app: &App, card: &CardRefund) -> Result<(), Payment
 }
 
 async fn claimed(app: &App, card: &CardRefund) -> Result<(), PaymentError> {
-    let qpay = app.config.qpay.as_ref().ok_or_else(|| QpayError::NotSent("QPay is not set up".into()))?;
     let mut db = app.store.begin().await?;
     let Some(tries) = refunds::claim(&mut db, &card.payment_id, now()).await? else { return Ok(()) };
     db.commit().await?;
+    let qpay = app.config.qpay.as_ref().ok_or_else(|| QpayError::NotSent("QPay is not set up".into()))?;
     // An earlier try may have succeeded without our hearing of it; the gateway is not asked twice to give money away.
     if tries > 0 && already(app, qpay, card).await? {
         return Ok(());
