@@ -87,7 +87,7 @@ pub(crate) async fn run(mut stream: TcpStream, node: &Arc<Node>, shutdown: &Canc
                     follow_ups: VecDeque::new(),
                     samples: Samples::Quiet,
                 };
-                let farewell = connection.serve(commands).await;
+                let farewell = Box::pin(connection.serve(commands)).await;
                 tracing::debug!(%identity, epoch, farewell, "charger gone");
             }
         }
@@ -178,8 +178,8 @@ impl Connection {
                 // The station last: one that never pauses must not keep the others out.
                 biased;
                 () = &mut ended => Err(farewell(held.why())),
-                Some(command) = commands.next(), if self.outstanding.is_none() => self.on_command(command).await,
-                () = &mut timer => self.on_time().await,
+                Some(command) = commands.next(), if self.outstanding.is_none() => Box::pin(self.on_command(command)).await,
+                () = &mut timer => Box::pin(self.on_time()).await,
                 message = self.socket.next() => self.on_message(message).await,
             };
             if let Err(end) = done {
@@ -187,7 +187,7 @@ impl Connection {
             }
             if self.outstanding.is_none()
                 && let Some(then) = self.follow_ups.pop_front()
-                && let Err(end) = self.follow_up(then).await
+                && let Err(end) = Box::pin(self.follow_up(then)).await
             {
                 break end;
             }
@@ -196,12 +196,12 @@ impl Connection {
                 timer.as_mut().reset(deadline);
             }
         };
-        self.give_up(ChargerReply::Disconnected).await;
+        Box::pin(self.give_up(ChargerReply::Disconnected)).await;
         // Those still in the queue were not sent.
         while let Some(Some(command)) = commands.next().now_or_never() {
-            calls::respond(command, &ChargerReply::Disconnected).await;
+            Box::pin(calls::respond(command, &ChargerReply::Disconnected)).await;
         }
-        close(&mut self.socket, code, reason).await;
+        Box::pin(close(&mut self.socket, code, reason)).await;
         reason
     }
 
@@ -231,15 +231,15 @@ impl Connection {
         match frame::parse(&text) {
             Ok(Frame::Call { id, action, payload }) => self.on_call(id, action, payload.get()).await,
             Ok(Frame::Result { id, payload }) => {
-                self.on_answer(&id, Ok(payload)).await;
+                Box::pin(self.on_answer(&id, Ok(payload))).await;
                 Ok(())
             }
             Ok(Frame::Error { id, code, description, details }) => {
-                self.on_answer(&id, Err((code, description, details))).await;
+                Box::pin(self.on_answer(&id, Err((code, description, details)))).await;
                 Ok(())
             }
             Err(_) if text.trim().is_empty() => Ok(()),
-            Err(bad) => self.on_bad_frame(&text, bad).await,
+            Err(bad) => Box::pin(self.on_bad_frame(&text, bad)).await,
         }
     }
 
@@ -255,14 +255,14 @@ impl Connection {
         }
         let value: Value = serde_json::from_str(payload).unwrap_or(Value::Null);
         if !value.is_object() && !value.is_null() {
-            return self.refuse(id, action, payload, ErrorCode::Formation, "the payload is no object").await;
+            let why = "the payload is no object";
+            return Box::pin(self.refuse(id, action, payload, ErrorCode::Formation, why)).await;
         }
         let decoded = match ocpp::decode(self.version, &action, &value, received) {
             Decision::Heartbeat => return self.send(frame::result(&id, &ocpp::heartbeat_answer(received))).await,
             Decision::Unknown => {
-                return self
-                    .refuse(id, action, payload, ErrorCode::NotImplemented, "no such message from a station")
-                    .await;
+                let why = "no such message from a station";
+                return Box::pin(self.refuse(id, action, payload, ErrorCode::NotImplemented, why)).await;
             }
             Decision::Ingest(decoded) => decoded,
         };
