@@ -58,7 +58,7 @@ pub(crate) async fn register(store: &Store) -> anyhow::Result<()> {
             let charger = chargers::upsert(&mut db, &format!("bench-map-{n:06}"), None, 0, None, now).await?;
             let mut here: Vec<NewDevice> = Vec::new();
             for connector in 1..=PER_CHARGER {
-                let (east, north) = (spread(n, 2_654_435_769, width), spread(n, 1_640_531_527, height));
+                let (east, north) = (spread(n, 3_242_174_889, width), spread(n, 2_447_445_413, height));
                 here.push(device(format!("bench-map-{n:06}"), connector, west + east, south + north));
                 n += 1;
             }
@@ -81,7 +81,7 @@ async fn queries(store: &Store, part: i64) -> anyhow::Result<(Latencies, usize)>
     let mut found = 0;
     for n in 0..QUERIES {
         let (w, h) = (width / part, height / part);
-        let (x, y) = (west + spread(n, 1_640_531_527, width - w + 1), south + spread(n, 2_654_435_769, height - h + 1));
+        let (x, y) = (west + spread(n, 2_447_445_413, width - w + 1), south + spread(n, 3_242_174_889, height - h + 1));
         let area = Area { longitudes: (x, x + w), latitudes: (y, y + h) };
         let asked = Instant::now();
         let here = devices::in_box(&mut store.read().await?, area, MOST).await?;
