@@ -5,6 +5,7 @@ use hmac::{Hmac, Mac};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
+use crate::rows::{push_is_one_of, push_rows};
 use crate::tariffs::{TariffRow, tariff_columns, utc_offset_min};
 use crate::{Result, id, new_id};
 
@@ -181,8 +182,8 @@ pub async fn connect(
         let mut sql = QueryBuilder::new("UPDATE chargers SET epoch = epoch + 1, online = TRUE, node = ");
         sql.push_bind(node).push(", connected_at = ").push_bind(now.0).push(", last_seen_at = ").push_bind(now.0);
         sql.push(", version = v.column2 FROM (");
-        sql.push_values(new, |mut row, (charger, version)| {
-            row.push_bind(charger.to_string()).push_bind(*version);
+        push_rows(&mut sql, new, |row, (charger, version)| {
+            row.bind(charger.to_string()).bind(*version);
         });
         sql.push(") AS v WHERE chargers.id = v.column1 RETURNING chargers.id, chargers.epoch");
         sql.build_query_as().fetch_all(conn).await?
@@ -198,8 +199,8 @@ pub async fn disconnect(db: &mut Db, gone: &[(ChargerId, i64)], now: Timestamp) 
     on!(db, conn => {
         let mut sql = QueryBuilder::new("UPDATE chargers SET online = FALSE, node = NULL, last_seen_at = ");
         sql.push_bind(now.0).push(" FROM (");
-        sql.push_values(gone, |mut row, (charger, epoch)| {
-            row.push_bind(charger.to_string()).push_bind(*epoch);
+        push_rows(&mut sql, gone, |row, (charger, epoch)| {
+            row.bind(charger.to_string()).bind(*epoch);
         });
         sql.push(") AS v WHERE chargers.id = v.column1 AND chargers.epoch = v.column2");
         sql.build().execute(conn).await?;
@@ -256,12 +257,12 @@ pub async fn booted(db: &mut Db, boots: &[Boot], now: Timestamp) -> Result<()> {
     on!(db, conn => {
         let mut sql = QueryBuilder::new("UPDATE chargers SET booted_at = ");
         sql.push_bind(now.0).push(", vendor = v.column2, model = v.column3, serial = v.column4, firmware = v.column5 FROM (");
-        sql.push_values(&last, |mut row, (charger, boot)| {
-            row.push_bind(charger.to_string())
-                .push_bind(&boot.vendor)
-                .push_bind(&boot.model)
-                .push_bind(&boot.serial)
-                .push_bind(&boot.firmware);
+        push_rows(&mut sql, &last, |row, (charger, boot)| {
+            row.bind(charger.to_string())
+                .bind(&boot.vendor)
+                .bind(&boot.model)
+                .bind(&boot.serial)
+                .bind(&boot.firmware);
         });
         sql.push(") AS v WHERE chargers.id = v.column1");
         sql.build().execute(conn).await?;
@@ -274,8 +275,8 @@ pub async fn seen(db: &mut Db, seen: &[(ChargerId, Timestamp)]) -> Result<()> {
     for seen in seen.chunks(1000) {
         on!(&mut *db, conn => {
             let mut sql = QueryBuilder::new("UPDATE chargers SET last_seen_at = v.column2 FROM (");
-            sql.push_values(seen, |mut row, (charger, at)| {
-                row.push_bind(charger.to_string()).push_bind(at.0);
+            push_rows(&mut sql, seen, |row, (charger, at)| {
+                row.bind(charger.to_string()).bind(at.0);
             });
             sql.push(") AS v WHERE chargers.id = v.column1");
             sql.build().execute(conn).await?;
@@ -292,12 +293,12 @@ pub async fn set_states(db: &mut Db, reports: &[(ChargerId, StatusReport)]) -> R
     for last in last.chunks(1000) {
         on!(&mut *db, conn => {
             let mut sql = QueryBuilder::new("INSERT INTO connectors (charger_id, connector, state, error, at) ");
-            sql.push_values(last, |mut row, ((charger, connector), report)| {
-                row.push_bind(charger.to_string())
-                    .push_bind(i32::try_from(*connector).unwrap_or_default())
-                    .push_bind(report.state.as_str())
-                    .push_bind(&report.error)
-                    .push_bind(report.at.0);
+            push_rows(&mut sql, last, |row, ((charger, connector), report)| {
+                row.bind(charger.to_string())
+                    .bind(i32::try_from(*connector).unwrap_or_default())
+                    .bind(report.state.as_str())
+                    .bind(&report.error)
+                    .bind(report.at.0);
             });
             sql.push(
                 " ON CONFLICT (charger_id, connector) DO UPDATE SET state = excluded.state, error = excluded.error, at = excluded.at",
@@ -377,13 +378,9 @@ pub async fn places(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Place>> {
             "SELECT d.charger_id, d.connector, d.id, d.tariff_id, d.max_power_w, h.time_zone, ",
             tariff_columns!(),
             " FROM devices d JOIN tariff_versions t ON t.id = d.tariff_id JOIN chargers h ON h.id = d.charger_id \
-             WHERE NOT d.removed AND d.charger_id IN ("
+             WHERE NOT d.removed AND d.charger_id"
         ));
-        let mut list = sql.separated(", ");
-        for charger in chargers {
-            list.push_bind(charger.to_string());
-        }
-        sql.push(")");
+        push_is_one_of(&mut sql, chargers.iter().map(|charger| charger.to_string()));
         sql.build_query_as().fetch_all(conn).await?
     });
     rows.into_iter()
@@ -407,12 +404,8 @@ pub async fn card_owners(db: &mut Db, tags: &[String]) -> Result<Vec<(String, Cu
         return Ok(Vec::new());
     }
     let rows: Vec<(String, String)> = on!(db, conn => {
-        let mut sql = QueryBuilder::new("SELECT id_tag, customer_id FROM cards WHERE NOT blocked AND id_tag IN (");
-        let mut list = sql.separated(", ");
-        for tag in tags {
-            list.push_bind(tag);
-        }
-        sql.push(")");
+        let mut sql = QueryBuilder::new("SELECT id_tag, customer_id FROM cards WHERE NOT blocked AND id_tag");
+        push_is_one_of(&mut sql, tags.iter().cloned());
         sql.build_query_as().fetch_all(conn).await?
     });
     rows.into_iter().map(|(tag, customer)| Ok((tag, id(&customer)?))).collect()

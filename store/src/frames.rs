@@ -5,6 +5,7 @@ use sqlx::QueryBuilder;
 
 use crate::Result;
 use crate::engine::{Db, on};
+use crate::rows::push_rows;
 
 /// A CALL with what came of it.
 #[derive(Debug, Clone)]
@@ -38,17 +39,17 @@ pub async fn insert(db: &mut Db, frames: &[NewFrame]) -> Result<()> {
             let mut sql = QueryBuilder::new(
                 "INSERT INTO frames (charger_id, epoch, incoming, message_id, action, payload, answer, problem, at, answered_at) ",
             );
-            sql.push_values(frames, |mut row, frame| {
-                row.push_bind(frame.charger.to_string())
-                    .push_bind(frame.epoch)
-                    .push_bind(frame.incoming)
-                    .push_bind(&frame.message_id)
-                    .push_bind(&frame.action)
-                    .push_bind(&frame.payload)
-                    .push_bind(&frame.answer)
-                    .push_bind(&frame.problem)
-                    .push_bind(frame.at.0)
-                    .push_bind(frame.answered_at.map(|at| at.0));
+            push_rows(&mut sql, frames, |row, frame| {
+                row.bind(frame.charger.to_string())
+                    .bind(frame.epoch)
+                    .bind(frame.incoming)
+                    .bind(&frame.message_id)
+                    .bind(&frame.action)
+                    .bind(&frame.payload)
+                    .bind(&frame.answer)
+                    .bind(&frame.problem)
+                    .bind(frame.at.0)
+                    .bind(frame.answered_at.map(|at| at.0));
             });
             sql.build().execute(conn).await?;
         });

@@ -8,6 +8,7 @@ use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
 use crate::operator::Page;
+use crate::rows::{push_is_one_of, push_rows};
 use crate::{Result, new_id};
 
 /// A ledger transaction to be booked.
@@ -58,23 +59,23 @@ pub(crate) async fn post_all(db: &mut Db, bookings: &[Booking], now: Timestamp) 
         with_ids.iter().flat_map(|(id, booking)| booking.postings.iter().map(move |p| (id, booking, p))).collect();
     on!(db, conn => {
         let mut sql = QueryBuilder::new("INSERT INTO ledger_transactions (id, key, kind, customer_id, purchase_id, note, created_at) ");
-        sql.push_values(&with_ids, |mut row, (id, booking)| {
-            row.push_bind(id)
-                .push_bind(&booking.key)
-                .push_bind(booking.kind)
-                .push_bind(booking.customer.map(|id| id.to_string()))
-                .push_bind(booking.purchase.map(|id| id.to_string()))
-                .push_bind(&booking.note)
-                .push_bind(now.0);
+        push_rows(&mut sql, &with_ids, |row, (id, booking)| {
+            row.bind(id)
+                .bind(&booking.key)
+                .bind(booking.kind)
+                .bind(booking.customer.map(|id| id.to_string()))
+                .bind(booking.purchase.map(|id| id.to_string()))
+                .bind(&booking.note)
+                .bind(now.0);
         });
         sql.build().execute(&mut *conn).await?;
         let mut sql = QueryBuilder::new("INSERT INTO ledger_entries (transaction_id, account, customer_id, amount) ");
-        sql.push_values(&lines, |mut row, (id, booking, posting)| {
+        push_rows(&mut sql, &lines, |row, (id, booking, posting)| {
             let owner = booking.customer.filter(|_| posting.account.is_personal());
-            row.push_bind(*id)
-                .push_bind(posting.account.as_str())
-                .push_bind(owner.map(|id| id.to_string()).unwrap_or_default())
-                .push_bind(posting.amount.0);
+            row.bind(*id)
+                .bind(posting.account.as_str())
+                .bind(owner.map(|id| id.to_string()).unwrap_or_default())
+                .bind(posting.amount.0);
         });
         sql.build().execute(&mut *conn).await?;
     });
@@ -192,12 +193,9 @@ async fn with_entries(db: &mut Db, mut lines: Vec<LedgerLine>) -> Result<Vec<Led
         return Ok(lines);
     }
     let rows: Vec<EntryRow> = on!(db, conn => {
-        let mut sql = QueryBuilder::new("SELECT transaction_id, account, customer_id, amount FROM ledger_entries WHERE transaction_id IN (");
-        let mut list = sql.separated(", ");
-        for line in &lines {
-            list.push_bind(&line.id);
-        }
-        sql.push(") ORDER BY transaction_id, account");
+        let mut sql = QueryBuilder::new("SELECT transaction_id, account, customer_id, amount FROM ledger_entries WHERE transaction_id");
+        push_is_one_of(&mut sql, lines.iter().map(|line| line.id.clone()));
+        sql.push(" ORDER BY transaction_id, account");
         sql.build_query_as().fetch_all(conn).await?
     });
     let mut by_id: HashMap<String, Vec<EntryLine>> = HashMap::new();

@@ -27,6 +27,7 @@ pub mod purchases;
 pub mod pushes;
 pub mod readings;
 pub mod refunds;
+mod rows;
 pub mod sessions;
 pub mod settings;
 pub mod settle;

@@ -5,6 +5,7 @@ use sqlx::QueryBuilder;
 
 use crate::Result;
 use crate::engine::{Db, on};
+use crate::rows::{push_is_one_of_numbers, push_rows};
 
 /// An event for a customer.
 #[derive(Debug, Clone)]
@@ -26,12 +27,12 @@ pub async fn add(db: &mut Db, events: &[Event], now: Timestamp) -> Result<()> {
     }
     on!(db, conn => {
         let mut sql = QueryBuilder::new("INSERT INTO outbox (event_id, customer_id, name, payload, created_at) ");
-        sql.push_values(events, |mut row, event| {
-            row.push_bind(&event.event_id)
-                .push_bind(event.customer.to_string())
-                .push_bind(event.name)
-                .push_bind(&event.payload)
-                .push_bind(now.0);
+        push_rows(&mut sql, events, |row, event| {
+            row.bind(&event.event_id)
+                .bind(event.customer.to_string())
+                .bind(event.name)
+                .bind(&event.payload)
+                .bind(now.0);
         });
         sql.push(" ON CONFLICT (event_id) DO NOTHING");
         sql.build().execute(conn).await?;
@@ -78,12 +79,8 @@ pub async fn published(db: &mut Db, ids: &[i64], nobody_pushes: bool, now: Times
         if nobody_pushes {
             sql.push(", pushed_at = ").push_bind(now.0);
         }
-        sql.push(" WHERE id IN (");
-        let mut list = sql.separated(", ");
-        for id in ids {
-            list.push_bind(*id);
-        }
-        sql.push(")");
+        sql.push(" WHERE id");
+        push_is_one_of_numbers(&mut sql, ids);
         sql.build().execute(conn).await?;
     });
     Ok(())

@@ -6,6 +6,7 @@ use evm_domain::{Point, PointKind, SessionId, Timestamp};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
+use crate::rows::push_rows;
 use crate::{Result, StoreError};
 
 /// Rows a statement; five binds each stay far below both engines' limits.
@@ -23,8 +24,8 @@ pub async fn insert(db: &mut Db, points: &[(SessionId, Point)]) -> Result<()> {
     for rows in rows.chunks(CHUNK) {
         on!(db, conn => {
             let mut sql = QueryBuilder::new("INSERT INTO readings (session_id, at, kind, value) ");
-            sql.push_values(rows, |mut row, ((session, at, kind), value)| {
-                row.push_bind(session.to_string()).push_bind(at.0).push_bind(*kind as i16).push_bind(*value);
+            push_rows(&mut sql, rows, |row, ((session, at, kind), value)| {
+                row.bind(session.to_string()).bind(at.0).bind(*kind as i16).bind(*value);
             });
             sql.push(
                 " ON CONFLICT (session_id, at, kind) DO UPDATE SET value = excluded.value WHERE excluded.value > readings.value",

@@ -12,6 +12,7 @@ use evm_domain::{
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
+use crate::rows::{push_is_one_of, push_rows};
 use crate::tariffs::{self, TariffRow, tariff_columns};
 use crate::{Result, StoreError, id, optional_id};
 
@@ -133,12 +134,9 @@ pub async fn load_live(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Found>
     let lock = db.for_update();
     found(on!(db, conn => {
         let mut sql = QueryBuilder::new(SELECT);
-        sql.push(LIVE).push(" AND s.charger_id IN (");
-        let mut list = sql.separated(", ");
-        for charger in chargers {
-            list.push_bind(charger.to_string());
-        }
-        sql.push(") ORDER BY s.id").push(lock);
+        sql.push(LIVE).push(" AND s.charger_id");
+        push_is_one_of(&mut sql, chargers.iter().map(|charger| charger.to_string()));
+        sql.push(" ORDER BY s.id").push(lock);
         sql.build_query_as::<Row>().fetch_all(conn).await?
     }))
 }
@@ -153,12 +151,9 @@ macro_rules! lists {
             let lock = db.for_update();
             let rows = on!(db, conn => {
                 let mut sql = QueryBuilder::new(SELECT);
-                sql.push($condition).push(" IN (");
-                let mut list = sql.separated(", ");
-                for one in wanted {
-                    list.push_bind(one);
-                }
-                sql.push(") ORDER BY s.id").push(lock);
+                sql.push($condition);
+                push_is_one_of(&mut sql, wanted.iter().cloned());
+                sql.push(" ORDER BY s.id").push(lock);
                 sql.build_query_as::<Row>().fetch_all(conn).await?
             });
             found(rows)
@@ -282,12 +277,12 @@ pub async fn save_names(db: &mut Db, changed: &[&Session]) -> Result<()> {
             "UPDATE sessions SET version = version + 1, device_id = v.column2, customer_id = v.column3, id_tag = v.column4, \
              transaction_ref = v.column5 FROM (",
         );
-        sql.push_values(changed, |mut row, s| {
-            row.push_bind(s.id.to_string())
-                .push_bind(s.device.map(|id| id.to_string()))
-                .push_bind(s.customer.map(|id| id.to_string()))
-                .push_bind(&s.id_tag)
-                .push_bind(&s.transaction);
+        push_rows(&mut sql, changed, |row, s| {
+            row.bind(s.id.to_string())
+                .bind(s.device.map(|id| id.to_string()))
+                .bind(s.customer.map(|id| id.to_string()))
+                .bind(&s.id_tag)
+                .bind(&s.transaction);
         });
         sql.push(") AS v WHERE sessions.id = v.column1");
         sql.build().execute(conn).await?;
@@ -307,15 +302,15 @@ pub async fn save_record(db: &mut Db, changed: &[&Session], now: Timestamp) -> R
              review = v.column5, started_at = v.column6, ended_at = v.column7, \
              settled_at = CASE WHEN v.column3 = 'finished' THEN COALESCE(settled_at, v.column8) ELSE settled_at END FROM (",
         );
-        sql.push_values(changed, |mut row, s| {
-            row.push_bind(s.id.to_string())
-                .push_bind(i32::try_from(s.connector).unwrap_or_default())
-                .push_bind(s.status.as_str())
-                .push_bind(&s.stop_reason)
-                .push_bind(&s.review)
-                .push_bind(s.started_at.map(|at| at.0))
-                .push_bind(s.ended_at.map(|at| at.0))
-                .push_bind(now.0);
+        push_rows(&mut sql, changed, |row, s| {
+            row.bind(s.id.to_string())
+                .bind(i32::try_from(s.connector).unwrap_or_default())
+                .bind(s.status.as_str())
+                .bind(&s.stop_reason)
+                .bind(&s.review)
+                .bind(s.started_at.map(|at| at.0))
+                .bind(s.ended_at.map(|at| at.0))
+                .bind(now.0);
         });
         sql.push(") AS v WHERE sessions.id = v.column1");
         sql.build().execute(conn).await?;
@@ -339,25 +334,25 @@ pub async fn save_figures(db: &mut Db, changed: &[(&Session, Option<i64>)], now:
              charging_state = v.column9, power_w = v.column10, soc = v.column11, doubt = v.column12, \
              heard_at = v.column13, band_figures = v.column14, seq_nos = v.column15, level_at = v.column16 FROM (",
         );
-        sql.push_values(changed, |mut row, (s, version)| {
+        push_rows(&mut sql, changed, |row, (s, version)| {
             let m = &s.meter;
-            row.push_bind(s.id.to_string())
-                .push_bind(m.baseline.map(|wh| wh.0))
-                .push_bind(m.register.map(|wh| wh.0))
-                .push_bind(m.register_at.0)
-                .push_bind(m.last_at.0)
-                .push_bind(i16::try_from(m.last_kind).unwrap_or_default())
-                .push_bind(m.waiting_ms)
-                .push_bind(m.quiet_ms)
-                .push_bind(m.state as i16)
-                .push_bind(m.power_w)
-                .push_bind(m.soc)
-                .push_bind(m.doubt.map(|doubt| doubt as i16))
-                .push_bind(now.0)
-                .push_bind(tariffs::figures_text(m, &s.tariff))
-                .push_bind(Some(s.seq_nos.to_string()).filter(|text| !text.is_empty()))
-                .push_bind(m.level_at.0)
-                .push_bind(*version);
+            row.bind(s.id.to_string())
+                .bind(m.baseline.map(|wh| wh.0))
+                .bind(m.register.map(|wh| wh.0))
+                .bind(m.register_at.0)
+                .bind(m.last_at.0)
+                .bind(i16::try_from(m.last_kind).unwrap_or_default())
+                .bind(m.waiting_ms)
+                .bind(m.quiet_ms)
+                .bind(m.state as i16)
+                .bind(m.power_w)
+                .bind(m.soc)
+                .bind(m.doubt.map(|doubt| doubt as i16))
+                .bind(now.0)
+                .bind(tariffs::figures_text(m, &s.tariff))
+                .bind(Some(s.seq_nos.to_string()).filter(|text| !text.is_empty()))
+                .bind(m.level_at.0)
+                .bind(*version);
         });
         sql.push(") AS v WHERE sessions.id = v.column1 AND sessions.version = COALESCE(v.column17, sessions.version)");
         sql.build().execute(conn).await?.rows_affected()
@@ -372,12 +367,8 @@ pub async fn customers_with_live(db: &mut Db, customers: &[CustomerId]) -> Resul
     }
     let rows: Vec<(String,)> = on!(db, conn => {
         let mut sql = QueryBuilder::new("SELECT customer_id FROM sessions s WHERE ");
-        sql.push(LIVE).push(" AND s.customer_id IN (");
-        let mut list = sql.separated(", ");
-        for customer in customers {
-            list.push_bind(customer.to_string());
-        }
-        sql.push(")");
+        sql.push(LIVE).push(" AND s.customer_id");
+        push_is_one_of(&mut sql, customers.iter().map(|customer| customer.to_string()));
         sql.build_query_as().fetch_all(conn).await?
     });
     rows.iter().map(|(text,)| id(text)).collect()

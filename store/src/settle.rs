@@ -7,6 +7,7 @@ use sqlx::QueryBuilder;
 use crate::engine::{Db, on};
 use crate::ledger::Booking;
 use crate::outbox::{Event, charging_payload};
+use crate::rows::push_rows;
 use crate::{Result, invoices, ledger, new_id, outbox, sessions};
 
 /// What a charge came to.
@@ -39,27 +40,27 @@ pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> R
             "INSERT INTO purchases (id, session_id, customer_id, device_id, energy_wh, waiting_s, start_amount, energy_amount, \
              waiting_amount, adjustment_amount, energy_part, waiting_part, vat_amount, amount, status, created_at, paid_at) ",
         );
-        sql.push_values(&paid_by, |mut row, (session, customer, device, bill)| {
+        push_rows(&mut sql, &paid_by, |row, (session, customer, device, bill)| {
             // Nothing to pay is paid; it must not keep its customer from the next charge.
             let free = bill.total() == Money::ZERO;
             let (energy_part, waiting_part) = bill.parts();
-            row.push_bind(session.purchase.to_string())
-                .push_bind(session.id.to_string())
-                .push_bind(customer.to_string())
-                .push_bind(device.to_string())
-                .push_bind(bill.energy.0)
-                .push_bind(bill.waiting_s)
-                .push_bind(bill.start_amount.0)
-                .push_bind(bill.energy_amount.0)
-                .push_bind(bill.waiting_amount.0)
-                .push_bind(bill.adjustment_amount.0)
-                .push_bind(energy_part.0)
-                .push_bind(waiting_part.0)
-                .push_bind(bill.vat_amount.0)
-                .push_bind(bill.total().0)
-                .push_bind(if free { "paid" } else { "unpaid" })
-                .push_bind(now.0)
-                .push_bind(free.then_some(now.0));
+            row.bind(session.purchase.to_string())
+                .bind(session.id.to_string())
+                .bind(customer.to_string())
+                .bind(device.to_string())
+                .bind(bill.energy.0)
+                .bind(bill.waiting_s)
+                .bind(bill.start_amount.0)
+                .bind(bill.energy_amount.0)
+                .bind(bill.waiting_amount.0)
+                .bind(bill.adjustment_amount.0)
+                .bind(energy_part.0)
+                .bind(waiting_part.0)
+                .bind(bill.vat_amount.0)
+                .bind(bill.total().0)
+                .bind(if free { "paid" } else { "unpaid" })
+                .bind(now.0)
+                .bind(free.then_some(now.0));
         });
         sql.build().execute(conn).await?;
     });

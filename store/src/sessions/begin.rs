@@ -4,6 +4,7 @@ use evm_domain::{ChargerId, CustomerId, DeviceId, PurchaseId, Session, SessionId
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
+use crate::rows::push_rows;
 use crate::{Result, StoreError, id, new_id, random, tariffs};
 
 /// A customer's wish to charge.
@@ -99,8 +100,8 @@ pub async fn take_numbers(db: &mut Db, sessions: &[SessionId]) -> Result<Vec<i32
     }
     let rows: Vec<(i32, String)> = on!(db, conn => {
         let mut sql = QueryBuilder::new("INSERT INTO transaction_numbers (session_id) ");
-        sql.push_values(sessions, |mut row, session| {
-            row.push_bind(session.to_string());
+        push_rows(&mut sql, sessions, |row, session| {
+            row.bind(session.to_string());
         });
         sql.push(" RETURNING id, session_id");
         sql.build_query_as().fetch_all(conn).await?
@@ -132,24 +133,24 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
              transaction_ref, start_key, review, requested_at, started_at, heard_at, utc_offset_min) ",
         );
-        sql.push_values(new, |mut row, new| {
+        push_rows(&mut sql, new, |row, new| {
             let s = &new.session;
-            row.push_bind(s.id.to_string())
-                .push_bind(s.purchase.to_string())
-                .push_bind(s.charger.to_string())
-                .push_bind(i32::try_from(s.connector).unwrap_or_default())
-                .push_bind(s.device.map(|id| id.to_string()))
-                .push_bind(s.customer.map(|id| id.to_string()))
-                .push_bind(&new.tariff_id)
-                .push_bind(s.status.as_str())
-                .push_bind(&s.id_tag)
-                .push_bind(&s.transaction)
-                .push_bind(&new.start_key)
-                .push_bind(&s.review)
-                .push_bind(now.0)
-                .push_bind(s.started_at.map(|at| at.0))
-                .push_bind(now.0)
-                .push_bind(s.tariff.utc_offset_min);
+            row.bind(s.id.to_string())
+                .bind(s.purchase.to_string())
+                .bind(s.charger.to_string())
+                .bind(i32::try_from(s.connector).unwrap_or_default())
+                .bind(s.device.map(|id| id.to_string()))
+                .bind(s.customer.map(|id| id.to_string()))
+                .bind(&new.tariff_id)
+                .bind(s.status.as_str())
+                .bind(&s.id_tag)
+                .bind(&s.transaction)
+                .bind(&new.start_key)
+                .bind(&s.review)
+                .bind(now.0)
+                .bind(s.started_at.map(|at| at.0))
+                .bind(now.0)
+                .bind(s.tariff.utc_offset_min);
         });
         sql.push(" ON CONFLICT DO NOTHING RETURNING id");
         sql.build_query_as().fetch_all(conn).await?
@@ -173,8 +174,8 @@ pub async fn mark_begun(db: &mut Db, begun: &[Begun]) -> Result<()> {
     }
     on!(db, conn => {
         let mut sql = QueryBuilder::new("UPDATE sessions SET version = version + 1, start_key = v.column2 FROM (");
-        sql.push_values(begun, |mut row, begun| {
-            row.push_bind(begun.session.to_string()).push_bind(&begun.start_key);
+        push_rows(&mut sql, begun, |row, begun| {
+            row.bind(begun.session.to_string()).bind(&begun.start_key);
         });
         sql.push(") AS v WHERE sessions.id = v.column1");
         sql.build().execute(conn).await?;
