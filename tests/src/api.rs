@@ -126,7 +126,8 @@ impl Operator {
                 })
             })
             .collect();
-        let answer = self.send(Method::PUT, &format!("/chargers/{identity}"), Some(json!({ "devices": devices }))).await;
+        let answer =
+            self.send(Method::PUT, &format!("/chargers/{identity}"), Some(json!({ "devices": devices }))).await;
         let body = answer.ok();
         let devices = body["devices"].as_array().unwrap();
         devices.iter().map(|device| device["_id"].as_str().unwrap().to_owned()).collect()
@@ -241,7 +242,8 @@ impl Customer {
 
     /// The device's state on the map, as this customer sees it.
     pub async fn state(&self, device: &str) -> Option<String> {
-        let corners = "bottom-left-longitude=106&bottom-left-latitude=47&upper-right-longitude=108&upper-right-latitude=49";
+        let corners =
+            "bottom-left-longitude=106&bottom-left-latitude=47&upper-right-longitude=108&upper-right-latitude=49";
         let body = self.get(&format!("/devices/by-location?{corners}")).await.ok();
         let found = body.as_array().unwrap().iter().find(|one| one["_id"] == device)?;
         found["state"].as_str().map(str::to_owned)

@@ -172,7 +172,13 @@ mod tests {
 
     #[test]
     fn reads_licence_expressions() {
-        for good in ["MIT", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0", "Apache-2.0 WITH LLVM-exception", "GPL-2.0 OR MIT"] {
+        for good in [
+            "MIT",
+            "MIT/Apache-2.0",
+            "(MIT OR Apache-2.0) AND Unicode-3.0",
+            "Apache-2.0 WITH LLVM-exception",
+            "GPL-2.0 OR MIT",
+        ] {
             assert!(allowed(good), "{good}");
         }
         for bad in ["GPL-3.0", "MIT AND GPL-3.0", "(MIT OR GPL-3.0) AND AGPL-3.0", "", ")", "LGPL-2.1-or-later"] {

@@ -145,8 +145,12 @@ mod tests {
         check16(r#"[3,"1",{"currentTime":"2026-01-02T03:04:05.678Z"}]"#).unwrap();
         check16(r#"[2,"a","RemoteStartTransaction",{"idTag":"ABC","connectorId":1}]"#).unwrap();
         check16(r#"[4,"2","NotImplemented","",{}]"#).unwrap();
-        check(Version::V201, r#"[2,"a","GetBaseReport",{"requestId":1,"reportBase":"FullInventory"}]"#, &HashMap::new())
-            .unwrap();
+        check(
+            Version::V201,
+            r#"[2,"a","GetBaseReport",{"requestId":1,"reportBase":"FullInventory"}]"#,
+            &HashMap::new(),
+        )
+        .unwrap();
     }
 
     #[test]
