@@ -184,7 +184,8 @@ pub fn operator(base: &str) -> Operator {
     Operator { base: base.to_owned(), token: ADMIN_TOKEN.into(), http: client() }
 }
 
-fn client() -> reqwest::Client {
+/// An HTTP client as all tests use it.
+pub fn client() -> reqwest::Client {
     // Built along with the API, reqwest has TLS without a provider of its own; the second time it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap()

@@ -104,7 +104,7 @@ async fn the_operator_token_is_made_once_and_printed_once() {
     .await;
     assert!(token.len() >= 32, "{token}");
     let status = async |program: &Program, token: &str| {
-        let request = reqwest::Client::new().get(format!("{}/admin/v1/chargers", program.http)).bearer_auth(token);
+        let request = evm_tests::world::client().get(format!("{}/admin/v1/chargers", program.http)).bearer_auth(token);
         request.send().await.unwrap().status()
     };
     assert_eq!(status(&program, &token).await, StatusCode::OK);

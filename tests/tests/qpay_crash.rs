@@ -1,7 +1,6 @@
 //! The program dies between every two steps of pay, callback, top-up, cancel and refund: after the next start the same end.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
 
 use evm_tests::api::{decimal, request};
 use evm_tests::engine::Engine;
@@ -25,7 +24,7 @@ on_each_engine! {
 /// Whoever asks meets a program that dies, so the answer may never come.
 async fn ask(shop: &Shop, path: &str, body: Value) {
     let url = format!("{}/api/v1{path}", shop.customer.base);
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+    let http = evm_tests::world::client();
     request(&http, Method::POST, &url, Some(&shop.customer.token), Some(body)).await;
 }
 
