@@ -277,7 +277,8 @@ fn expired(headers: Option<&HeaderMap>, now: u128) -> bool {
     headers
         .and_then(|headers| headers.get(EXPIRES_HEADER))
         .and_then(|expires| expires.as_str().parse().ok())
-        .is_some_and(|expires: u128| expires < now)
+        // At that very millisecond the asker may have given up already.
+        .is_some_and(|expires: u128| expires <= now)
 }
 
 pub(crate) struct NatsReply {
@@ -325,8 +326,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert!(!expired(Some(&headers), 5));
         headers.insert(EXPIRES_HEADER, "5");
-        assert!(!expired(Some(&headers), 5));
-        assert!(expired(Some(&headers), 6));
-        assert!(!expired(None, 6));
+        assert!(!expired(Some(&headers), 4));
+        assert!(expired(Some(&headers), 5));
+        assert!(!expired(None, 5));
     }
 }
