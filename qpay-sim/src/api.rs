@@ -154,6 +154,7 @@ async fn create_invoice(State(sim): State<QpaySim>, body: Bytes) -> Response {
             return refuse(StatusCode::CONFLICT, "INVOICE_DUPLICATED", "sender_invoice_no was used before");
         }
         state.order.push(id.clone());
+        sim.tell(&invoice);
         state.invoices.insert(id.clone(), invoice);
         let early = state.pay_early > 0;
         state.pay_early = state.pay_early.saturating_sub(1);

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
+use tokio::sync::broadcast;
 
 use crate::api;
 use crate::callback::{self, Answer, NoAnswer};
 use crate::server::Port;
-use crate::state::{Call, Fault, Invoice, Kind, Numbers, Options, Seen, State, Unknown};
+use crate::state::{Button, Call, Fault, Invoice, Kind, Numbers, Options, Seen, State, Unknown};
+
+/// News that wait for a listener; the oldest go first.
+const NEWS: usize = 256;
 
 /// A running stand-in. Clones are the same stand-in; it runs until the runtime ends or [`QpaySim::down`].
 #[derive(Clone)]
@@ -23,6 +27,7 @@ struct Inner {
     base: String,
     port: Port,
     state: Mutex<State>,
+    news: broadcast::Sender<Invoice>,
 }
 
 /// A payment that was made and told.
@@ -56,7 +61,8 @@ impl QpaySim {
     pub fn spawn_on(listener: TcpListener, options: Options) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let base = options.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
-        let inner = Inner { options, base, port: Port::new(address), state: Mutex::default() };
+        let news = broadcast::Sender::new(NEWS);
+        let inner = Inner { options, base, port: Port::new(address), state: Mutex::default(), news };
         let sim = Self { inner: Arc::new(inner) };
         sim.inner.port.open(listener, api::router(sim.clone()));
         Ok(sim)
@@ -105,6 +111,16 @@ impl QpaySim {
         state.order.iter().filter_map(|id| state.invoices.get(id).cloned()).collect()
     }
 
+    /// Every invoice as it stands right after it was made, and after each callback.
+    pub fn subscribe(&self) -> broadcast::Receiver<Invoice> {
+        self.inner.news.subscribe()
+    }
+
+    pub(crate) fn tell(&self, invoice: &Invoice) {
+        // That nobody listens is fine.
+        let _ = self.inner.news.send(invoice.clone());
+    }
+
     /// The calls so far, oldest first, those under way included.
     pub fn seen(&self) -> Vec<Seen> {
         self.state().seen.iter().cloned().collect()
@@ -123,6 +139,19 @@ impl QpaySim {
     }
 
     // ---- The payer
+
+    /// Does what a button of the page does, the callback included, and gives the invoice as it stands then. What cannot be
+    /// done, because the invoice is paid or canceled, is not done.
+    ///
+    /// # Errors
+    /// [`Unknown`] where there is no such invoice.
+    pub async fn click(&self, invoice_id: &str, button: Button) -> Result<Invoice, Unknown> {
+        let to_call = self.state().click(invoice_id, button, self.inner.options.fee_per_mille)?;
+        if let Some(url) = to_call {
+            let _ = self.call(invoice_id, &url).await;
+        }
+        self.invoice(invoice_id).ok_or(Unknown)
+    }
 
     /// Pays this many möngö and calls back, as an honest gateway does.
     ///
@@ -172,11 +201,16 @@ impl QpaySim {
     /// [`Unknown`] where there is no such invoice.
     pub async fn call_back(&self, invoice_id: &str, payment_id: &str) -> Result<Result<Answer, NoAnswer>, Unknown> {
         let url = self.state().invoices.get(invoice_id).ok_or(Unknown)?.callback_url.clone();
-        let answer = callback::get(&callback::with_payment(&url, payment_id)).await;
+        Ok(self.call(invoice_id, &callback::with_payment(&url, payment_id)).await)
+    }
+
+    async fn call(&self, invoice_id: &str, url: &str) -> Result<Answer, NoAnswer> {
+        let answer = callback::get(url).await;
         if let Some(invoice) = self.state().invoices.get_mut(invoice_id) {
             invoice.last_callback = Some(answer.clone());
+            self.tell(invoice);
         }
-        Ok(answer)
+        answer
     }
 
     /// Calls back this many times at once.
@@ -192,15 +226,12 @@ impl QpaySim {
         join_all((0..times).map(|_| self.call_back(invoice_id, payment_id))).await.into_iter().collect()
     }
 
-    /// Cancels an invoice without the merchant's doing, unless it is paid.
+    /// Cancels an invoice without the merchant's doing and does not call back; one that is paid stays as it is.
     ///
     /// # Errors
     /// [`Unknown`] where there is no such invoice.
     pub fn cancel(&self, invoice_id: &str) -> Result<(), Unknown> {
-        let mut state = self.state();
-        let invoice = state.invoices.get_mut(invoice_id).ok_or(Unknown)?;
-        invoice.canceled |= invoice.paid() == 0;
-        Ok(())
+        self.state().click(invoice_id, Button::Cancel, 0).map(drop)
     }
 
     /// The next invoices are paid, and called back for, before the merchant has the answer that they exist.

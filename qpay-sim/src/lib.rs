@@ -30,4 +30,4 @@ mod state;
 
 pub use callback::{Answer, NoAnswer};
 pub use control::{Paid, QpaySim};
-pub use state::{Call, Fault, Invoice, Kind, Numbers, Options, Payment, Seen, Unknown};
+pub use state::{Button, Call, Fault, Invoice, Kind, Numbers, Options, Payment, Seen, Unknown};

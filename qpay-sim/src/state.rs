@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use crate::callback::{Answer, NoAnswer};
+use crate::callback::{self, Answer, NoAnswer};
 
 /// Calls that are remembered; the oldest go first.
 const MAX_SEEN: usize = 100_000;
@@ -107,6 +107,17 @@ pub enum Kind {
     Card,
 }
 
+/// The buttons of an invoice's page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Button {
+    /// Pays all that is left.
+    Pay,
+    /// Pays half of the amount, or what is left if that is less.
+    PayHalf,
+    /// The payer pays nothing more.
+    Cancel,
+}
+
 /// An invoice.
 #[derive(Debug, Clone)]
 pub struct Invoice {
@@ -134,6 +145,11 @@ impl Invoice {
     /// What was paid on it, möngö.
     pub fn paid(&self) -> i64 {
         self.payments.iter().filter(|payment| payment.status == "PAID").map(|payment| payment.amount).sum()
+    }
+
+    /// What is left to pay, möngö.
+    pub fn left(&self) -> i64 {
+        (self.amount - self.paid()).max(0)
     }
 }
 
@@ -242,6 +258,30 @@ impl State {
         });
         self.payment_of.insert(payment_id.clone(), invoice_id.to_owned());
         Ok(payment_id)
+    }
+
+    /// Does what a button does and gives the URL to call back. `None`: nothing, because the invoice is paid or canceled.
+    pub(crate) fn click(
+        &mut self,
+        invoice_id: &str,
+        button: Button,
+        fee_per_mille: i64,
+    ) -> Result<Option<String>, Unknown> {
+        let invoice = self.invoices.get_mut(invoice_id).ok_or(Unknown)?;
+        let (left, url) = (invoice.left(), invoice.callback_url.clone());
+        if invoice.canceled || left == 0 {
+            return Ok(None);
+        }
+        let amount = match button {
+            Button::Pay => left,
+            Button::PayHalf => left.min(invoice.amount / 2),
+            Button::Cancel => {
+                invoice.canceled = true;
+                return Ok(Some(url));
+            }
+        };
+        let payment_id = self.add_payment(invoice_id, amount, Kind::P2p, "PAID", fee_per_mille)?;
+        Ok(Some(callback::with_payment(&url, &payment_id)))
     }
 
     pub(crate) fn payment(&mut self, payment_id: &str) -> Option<&mut Payment> {

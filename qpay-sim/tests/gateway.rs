@@ -247,13 +247,17 @@ async fn it_fails_as_told() {
 #[tokio::test]
 async fn a_person_pays_on_the_page() {
     let merchant = Merchant::new(Options::default()).await;
+    let mut news = merchant.sim.subscribe();
     let (_, answer) = merchant.call("POST", "/invoice", merchant.body("A-1")).await;
     let (page, id) = (answer["qPay_shortUrl"].as_str().unwrap(), answer["invoice_id"].as_str().unwrap());
     let show = async || send("GET", page, "", "").await.unwrap().2;
     let html = show().await;
-    for part in ["100.00 MNT", "A-1", "Charging &lt;b&gt;", "width=device-width", "Pay half", "Pay twice", "Cancel"] {
+    for part in ["100.00 MNT", "A-1", "Charging &lt;b&gt;", "width=device-width", "Not paid yet."] {
         assert!(html.contains(part), "{part}\n{html}");
     }
+    let labels: Vec<_> = html.split("<button").skip(1).map(|rest| rest.split(['>', '<']).nth(1).unwrap()).collect();
+    assert_eq!(labels, ["Pay", "Pay half", "Cancel"]);
+    assert!(!html.contains("<script") && !html.contains("src=") && !html.contains("://"), "{html}");
     let press = async |deed: &str| {
         let button = format!("action=\"{id}/{deed}\"");
         assert!(show().await.contains(&button), "{deed}");
@@ -261,20 +265,45 @@ async fn a_person_pays_on_the_page() {
         assert!(status == 303 && head.contains(&format!("location: ../{id}")));
     };
     press("half").await;
-    assert!(show().await.contains("50.00 MNT (PAID)"));
-    assert!(show().await.contains("200 SUCCESS"));
-    press("half").await;
-    assert!(show().await.contains("class=state>Paid"));
-    assert_eq!(merchant.called.lock().unwrap().len(), 2);
-
-    let twice = merchant.invoice("A-2").await;
-    send("POST", &format!("{}/twice", merchant.sim.page_url(&twice)), "", "").await.unwrap();
-    assert_eq!(merchant.sim.invoice(&twice).unwrap().paid(), 20_000);
-    let canceled = merchant.invoice("A-3").await;
-    for deed in ["cancel", "all"] {
-        send("POST", &format!("{}/{deed}", merchant.sim.page_url(&canceled)), "", "").await.unwrap();
+    let half = show().await;
+    for part in ["50.00 MNT (PAID)", "200 SUCCESS", "50.00 MNT are paid, 50.00 MNT are left"] {
+        assert!(half.contains(part), "{part}\n{half}");
     }
-    let canceled = merchant.sim.invoice(&canceled).unwrap();
-    assert!(canceled.canceled && canceled.payments.is_empty());
-    assert_eq!(send("GET", &merchant.sim.page_url("nothing"), "", "").await.unwrap().0, 404);
+    press("pay").await;
+    let paid = show().await;
+    assert!(paid.contains("Paid. Thank you!") && !paid.contains("<button"), "{paid}");
+    // A browser that sends the form once more.
+    send("POST", &format!("{page}/pay"), "", "").await.unwrap();
+    assert_eq!(merchant.sim.invoice(id).unwrap().paid(), 10_000);
+    assert_eq!(merchant.called.lock().unwrap().len(), 2);
+    for paid in [0, 5_000, 10_000] {
+        assert_eq!(news.recv().await.unwrap().paid(), paid);
+    }
+    for odd in ["twice", "x%00"] {
+        assert_eq!(send("POST", &format!("{page}/{odd}"), "", "").await.unwrap().0, 404);
+    }
+    for missing in ["nothing", "nothing/pay"] {
+        let method = if missing.contains('/') { "POST" } else { "GET" };
+        assert_eq!(send(method, &merchant.sim.page_url(missing), "", "").await.unwrap().0, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_person_cancels_on_the_page() {
+    let merchant = Merchant::new(Options::default()).await;
+    for (number, paid, told) in [("A-1", 0, "Nothing was paid"), ("A-2", 5_000, "50.00 MNT were paid")] {
+        let id = merchant.invoice(number).await;
+        let page = merchant.sim.page_url(&id);
+        let before: &[&str] = if paid > 0 { &["half"] } else { &[] };
+        for deed in before.iter().chain(&["cancel", "pay", "half"]) {
+            send("POST", &format!("{page}/{deed}"), "", "").await.unwrap();
+        }
+        let invoice = merchant.sim.invoice(&id).unwrap();
+        assert_eq!((invoice.canceled, invoice.paid()), (true, paid));
+        let html = send("GET", &page, "", "").await.unwrap().2;
+        assert!(html.contains(told) && !html.contains("<button"), "{html}");
+    }
+    let called = merchant.called.lock().unwrap().clone();
+    assert_eq!(called.iter().filter(|path| path.ends_with("/c?a=b")).count(), 2, "without a payment: {called:?}");
+    assert_eq!(called.len(), 3, "{called:?}");
 }
