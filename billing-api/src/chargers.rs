@@ -10,6 +10,8 @@ use crate::App;
 pub(crate) enum Failed {
     /// Nobody holds the charger's socket; the command was not carried out.
     Offline,
+    /// The bus is out of reach; the command did not go out.
+    BusDown,
     /// It may or may not have been carried out.
     NoAnswer,
 }
@@ -37,7 +39,7 @@ pub(crate) async fn ask(
         Err(AskError::Timeout) => Err(Failed::NoAnswer),
         Err(AskError::Down(error)) => {
             tracing::warn!(error, "a command did not go out");
-            Err(Failed::NoAnswer)
+            Err(Failed::BusDown)
         }
     }
 }

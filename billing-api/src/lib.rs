@@ -67,6 +67,10 @@ pub struct Config {
     pub rate_per_customer: u32,
     /// Most open connections.
     pub max_connections: usize,
+    /// VAT in the prices of devices that are registered from now on, hundredths of a percent.
+    pub vat_bp: i64,
+    /// Who may begin a charge.
+    pub credit: evm_domain::credit::Rules,
     /// The payment gateway; `None`: `QPAY` is disabled.
     pub qpay: Option<payments::qpay::QpayClient>,
     /// How long an invoice can be paid.
@@ -91,6 +95,8 @@ impl Config {
             sms_text: sms::Text::default(),
             codes_per_hour: 500,
             fcm: None,
+            vat_bp: 0,
+            credit: evm_domain::credit::Rules::default(),
             qpay: None,
             qpay_expiry: Duration::from_secs(3600),
             trusted_proxies: Networks::default(),

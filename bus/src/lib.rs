@@ -66,7 +66,7 @@ pub enum AskError {
     /// No answer in time. The command may or may not have been carried out.
     #[error("no answer in time")]
     Timeout,
-    /// The bus cannot carry the command.
+    /// The bus cannot carry the command. Nothing was delivered.
     #[error("message bus down: {0}")]
     Down(String),
 }

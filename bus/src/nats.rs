@@ -98,8 +98,11 @@ impl NatsBus {
             Ok(Ok(message)) => Ok(message.payload.into()),
             Ok(Err(error)) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => AskError::NoResponder,
-                RequestErrorKind::TimedOut => AskError::Timeout,
-                _ => AskError::Down(error.to_string()),
+                RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
+                    AskError::Down(error.to_string())
+                }
+                // It broke on the way, there or back.
+                RequestErrorKind::TimedOut | RequestErrorKind::Other => AskError::Timeout,
             }),
         }
     }

@@ -45,7 +45,7 @@ pub enum BadBands {
     #[error("at most {MOST_BANDS} bands")]
     TooMany,
     /// The band of this index has a minute beyond the day, or begins where it ends.
-    #[error("band {0} begins and ends at different minutes of the day")]
+    #[error("band {0} begins where it ends, or is beyond the day")]
     NoTime(usize),
     /// The band of this index lies over an earlier one.
     #[error("band {0} lies over an earlier one")]

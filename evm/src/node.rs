@@ -113,6 +113,12 @@ impl Node {
         config.max_connections = usize::try_from(settings.http_connections.max(1))?;
         config.public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
         config.nats_servers = settings.nats_public_url.clone().or_else(hub).unwrap_or_default();
+        config.vat_bp = settings.vat_rate.0;
+        config.credit = evm_domain::credit::Rules {
+            start_with_unpaid: settings.start_with_unpaid,
+            least_balance: settings.least_balance.0,
+            most_debt: settings.most_debt.map(|most| most.0),
+        };
         self.listening.http = Some(http);
         self.admin_token = Some(token);
         let (store, bus, shutdown) = (self.store.clone(), bus.clone(), self.shutdown.clone());
@@ -128,7 +134,8 @@ impl Node {
         let bound = csms::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.with_context(|| cannot_listen(address, "EVM_OCPP_ADDR"))?;
         self.listening.ocpp = Some(address);
-        let (store, config, shutdown) = (self.store.clone(), csms::Config::new(key), self.shutdown.clone());
+        let config = csms::Config { stop_at_balance: settings.stop_at_balance, ..csms::Config::new(key) };
+        let (store, shutdown) = (self.store.clone(), self.shutdown.clone());
         self.parts.spawn(async move {
             let ended = Box::pin(csms::run(listener, store, bus, config, shutdown)).await;
             ("central system", ended.map_err(Into::into))

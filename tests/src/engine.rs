@@ -17,7 +17,8 @@ pub enum Engine {
 pub struct Backend {
     /// The PostgreSQL database.
     pub database: Option<Database>,
-    nats: Option<Nats>,
+    /// The NATS server.
+    pub nats: Option<Nats>,
 }
 
 impl Backend {

@@ -27,7 +27,8 @@ pub struct World {
     pub operator: Operator,
     /// The HTTP client of customers.
     pub http: reqwest::Client,
-    backend: Backend,
+    /// What the program stands on.
+    pub backend: Backend,
     delivered: BTreeMap<String, i64>,
     dir: tempfile::TempDir,
 }

@@ -24,7 +24,7 @@ pub(crate) struct Finished {
     id: String,
 }
 
-refusals!(FinishRefusals: NotFound, NotCharging);
+refusals!(FinishRefusals: NotFound, NotCharging, BusUnavailable);
 
 /// Finishes the customer's charge at a device. Called again, or after the charge ended by itself, it gives the
 /// same purchase.
@@ -72,6 +72,8 @@ async fn stop(app: &App, session: &Session, transaction: String) -> Answer<()> {
         Ok(_) => "stop_refused",
         Err(chargers::Failed::Offline) => "charger_offline",
         Err(chargers::Failed::NoAnswer) => "charger_silent",
+        // Another try in a moment stops the charger, too.
+        Err(chargers::Failed::BusDown) => return Err(Code::BusUnavailable.into()),
     };
     settle_now(app, session, reason).await
 }

@@ -1,10 +1,11 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use evm_bus::charger::{ChargerReply, ChargerRequest};
+use evm_domain::credit::Refusal;
 use evm_domain::{CustomerId, DeviceId, SessionId};
 use evm_store::devices::{self, Device, DeviceState};
 use evm_store::sessions::{self, NewRequest, Requested};
-use evm_store::{Rule, StoreError, now, purchases};
+use evm_store::{Db, Rule, StoreError, credit, now, purchases};
 
 use crate::App;
 use crate::chargers::{self, Failed};
@@ -14,7 +15,7 @@ use crate::http::problem::{Answer, Code, Problem, refusals};
 
 refusals!(StartRefusals:
     NotFound, DeviceBusy, DeviceOutOfService, DeviceFaulted, ChargerOffline, StartRefused, AlreadyCharging,
-    UnpaidPurchase, StartTimeout,
+    UnpaidPurchase, DebtTooLarge, BalanceTooLow, StartTimeout, BusUnavailable,
 );
 
 /// Starts a charge. 200 once the charger has accepted; from then on `CHARGING` events come every 2 to 5 s until the
@@ -49,6 +50,7 @@ async fn begin(app: &App, customer: CustomerId, device: DeviceId) -> Answer<()> 
         Ok(ChargerReply::Accepted) => return Ok(()),
         // It may have heard, and may begin: its own messages decide, and until the limit the device is held.
         Err(Failed::NoAnswer) => return Err(Code::StartTimeout.into()),
+        Err(Failed::BusDown) => ("bus_down", Code::BusUnavailable.into()),
         Err(Failed::Offline) => ("offline", Code::ChargerOffline.into()),
         Ok(ChargerReply::Refused(word)) => ("refused", Code::StartRefused.because(format!("the charger said {word}"))),
         Ok(ChargerReply::Error { code, .. }) => {
@@ -74,9 +76,6 @@ async fn hold(app: &App, customer: CustomerId, device: DeviceId) -> Answer<(Devi
         DeviceState::Faulted => return Err(Code::DeviceFaulted.into()),
         DeviceState::Offline => return Err(Code::ChargerOffline.into()),
     }
-    if let Some(purchase) = purchases::oldest_unpaid(&mut db, customer).await? {
-        return Err(Code::UnpaidPurchase.because(format!("purchase {purchase} must be paid first")));
-    }
     let new = NewRequest {
         device: device.id,
         customer,
@@ -90,8 +89,27 @@ async fn hold(app: &App, customer: CustomerId, device: DeviceId) -> Answer<(Devi
         StoreError::Refused(Rule::OneLiveSessionPerCustomer) => Code::AlreadyCharging.into(),
         other => Problem::from(other),
     })?;
+    // After the request: from here on no charge of this customer can settle unseen.
+    may_begin(app, &mut db, customer).await?;
     db.commit().await?;
     Ok((device, requested))
+}
+
+async fn may_begin(app: &App, db: &mut Db, customer: CustomerId) -> Answer<()> {
+    let standing = credit::standing(db, customer).await?.ok_or(Code::Unauthorized)?;
+    let Err(refusal) = app.config.credit.check(&standing) else { return Ok(()) };
+    Err(match refusal {
+        Refusal::UnpaidPurchase => {
+            let purchase = purchases::oldest_unpaid(db, customer).await?.unwrap_or_default();
+            Code::UnpaidPurchase.because(format!("purchase {purchase} must be paid first"))
+        }
+        Refusal::DebtTooLarge { most } => {
+            Code::DebtTooLarge.because(format!("{} are owed, at most {most} may be", standing.debt))
+        }
+        Refusal::BalanceTooLow { least } => {
+            Code::BalanceTooLow.because(format!("the balance is {}, at least {least} are needed", standing.balance))
+        }
+    })
 }
 
 async fn release(app: &App, session: SessionId, reason: &str) -> Answer<()> {

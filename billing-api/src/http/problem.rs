@@ -53,6 +53,8 @@ codes! {
     StartRefused 409 "start_refused" "The charger refused to start.";
     AlreadyCharging 409 "already_charging" "The customer has a charge under way, here or elsewhere.";
     UnpaidPurchase 409 "unpaid_purchase" "An earlier purchase must be paid first.";
+    DebtTooLarge 409 "debt_too_large" "More is owed than the operator lends.";
+    BalanceTooLow 409 "balance_too_low" "The balance is smaller than the operator asks at the start.";
     AlreadyPaid 409 "already_paid" "Nothing is left to pay.";
     InsufficientBalance 409 "insufficient_balance" "The balance is smaller than what is due.";
     ChargeRunning 409 "charge_running" "The charge is not over, so its purchase has no final amount yet.";

@@ -2,8 +2,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use evm_store::chargers::{self, Charger, Connector};
 use evm_store::devices::{self, Device};
+use rust_decimal::Decimal;
 use serde::Serialize;
 
+use super::tariff::BandTerms;
 use crate::App;
 use crate::http::problem::{Answer, Code, refusals};
 use crate::http::time::Iso;
@@ -25,6 +27,9 @@ pub(crate) struct ChargerView {
     firmware: Option<String>,
     /// OCPP security profile, 0 to 3.
     security_profile: i16,
+    /// The clock that tariff bands go by.
+    #[schema(example = "Asia/Ulaanbaatar")]
+    time_zone: String,
     connected_at: Option<Iso>,
     booted_at: Option<Iso>,
     /// To some seconds.
@@ -65,6 +70,14 @@ pub(crate) struct DeviceView {
     waiting_price: Mnt,
     /// Seconds of waiting that cost nothing.
     waiting_grace: i64,
+    start_fee: Mnt,
+    minimum: Mnt,
+    cap: Option<Mnt>,
+    bands: Vec<BandTerms>,
+    /// Percent of VAT in the prices.
+    #[schema(value_type = f64)]
+    #[serde(with = "rust_decimal::serde::arbitrary_precision")]
+    vat_rate: Decimal,
     /// W.
     max_power: Option<i64>,
     out_of_service: bool,
@@ -81,6 +94,7 @@ impl ChargerView {
             serial: charger.serial,
             firmware: charger.firmware,
             security_profile: charger.security_profile,
+            time_zone: charger.time_zone,
             connected_at: charger.connected_at.map(|at| Iso(at.0)),
             booted_at: charger.booted_at.map(|at| Iso(at.0)),
             last_seen_at: charger.last_seen_at.map(|at| Iso(at.0)),
@@ -101,7 +115,12 @@ impl From<Device> for DeviceView {
             location: Location { longitude: device.longitude, latitude: device.latitude },
             price: Mnt(device.tariff.energy_price),
             waiting_price: Mnt(device.tariff.waiting_price),
-            waiting_grace: device.waiting_grace_s,
+            waiting_grace: device.tariff.waiting_grace_s,
+            start_fee: Mnt(device.tariff.start_fee),
+            minimum: Mnt(device.tariff.minimum),
+            cap: device.tariff.cap.map(Mnt),
+            bands: device.tariff.bands.as_slice().iter().map(BandTerms::from).collect(),
+            vat_rate: Decimal::new(device.tariff.vat_bp, 2).normalize(),
             max_power: device.max_power_w,
             out_of_service: device.out_of_service,
         }

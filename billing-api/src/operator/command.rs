@@ -28,7 +28,7 @@ pub(crate) enum CommandAnswer {
     },
 }
 
-refusals!(CommandRefusals: InvalidRequest, NotFound, ChargerOffline, ChargerNoAnswer);
+refusals!(CommandRefusals: InvalidRequest, NotFound, ChargerOffline, ChargerNoAnswer, BusUnavailable);
 
 /// Sends any command of the charger's OCPP version, checked against its schema.
 #[utoipa::path(
@@ -65,6 +65,7 @@ pub(crate) async fn command(
             Err(Code::Internal.into())
         }
         Err(Failed::Offline) => Err(Code::ChargerOffline.into()),
+        Err(Failed::BusDown) => Err(Code::BusUnavailable.into()),
         Err(Failed::NoAnswer) => Err(Code::ChargerNoAnswer.into()),
     }
 }

@@ -14,3 +14,4 @@ pub(crate) mod reconciliation;
 pub(crate) mod refund;
 pub(crate) mod register;
 pub(crate) mod sessions;
+pub(crate) mod tariff;

@@ -3,10 +3,11 @@ use axum::extract::{Path, State};
 use evm_domain::Money;
 use evm_store::chargers::{self, Charger};
 use evm_store::devices::{self, NewDevice};
-use evm_store::{Db, Rule, StoreError, now, operator};
+use evm_store::{Db, Rule, StoreError, now, operator, tariffs};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::charger::DeviceView;
+use super::tariff::{BandTerms, bands, price};
 use crate::App;
 use crate::http::extract::{Body, short};
 use crate::http::problem::{Answer, Code, Problem, refusals};
@@ -16,8 +17,6 @@ use crate::http::units::{Location, Mnt};
 const MOST_DEVICES: usize = 64;
 /// 1.6 connectorId and 2.0.1 evse id, as far as stations go.
 const MOST_CONNECTORS: u32 = 1000;
-/// MNT a kWh or a minute, beyond every honest price; the tables hold it too.
-const MOST_PRICE: Money = Money(10_000_000_000);
 /// Seconds: a day.
 const MOST_GRACE: i64 = 86_400;
 /// W: beyond the largest plug there is.
@@ -37,6 +36,10 @@ pub(crate) struct RegisterCharger {
     /// The OCPP version to speak with a station that offers no subprotocol: `1.6` or `2.0.1`. Left out: refuse it.
     #[schema(required = false, example = "1.6")]
     without_subprotocol: Option<String>,
+    /// The IANA time zone whose clock the bands go by. Left out: as it is, at first Asia/Ulaanbaatar.
+    #[schema(required = false, example = "Asia/Ulaanbaatar")]
+    time_zone: Option<String>,
+    #[schema(max_items = 64)]
     devices: Vec<RegisterDevice>,
 }
 
@@ -59,12 +62,31 @@ pub(crate) struct RegisterDevice {
     #[serde(default)]
     #[schema(required = false, minimum = 0, maximum = 86400)]
     waiting_grace: i64,
+    /// MNT a charge that took energy or waited.
+    #[serde(default = "nothing")]
+    #[schema(required = false)]
+    start_fee: Mnt,
+    /// MNT, the least that a charge which took energy costs.
+    #[serde(default = "nothing")]
+    #[schema(required = false)]
+    minimum: Mnt,
+    /// MNT, the most that a charge costs; left out: no cap.
+    #[schema(required = false)]
+    cap: Option<Mnt>,
+    /// Parts of the station's day with prices of their own, none over another.
+    #[serde(default)]
+    #[schema(required = false, max_items = 4)]
+    bands: Vec<BandTerms>,
     /// W. A register that rises faster is held for review.
     #[schema(required = false, minimum = 1, maximum = 10000000)]
     max_power: Option<i64>,
     #[serde(default)]
     #[schema(required = false)]
     out_of_service: bool,
+}
+
+fn nothing() -> Mnt {
+    Mnt(Money::ZERO)
 }
 
 /// Tells null from absent.
@@ -99,12 +121,20 @@ pub(crate) async fn register(
     Body(body): Body<RegisterCharger>,
 ) -> Answer<Json<Registered>> {
     check_identity(&identity)?;
-    let new = body.devices.iter().enumerate().map(|(n, device)| new_device(n, device)).collect::<Answer<Vec<_>>>()?;
+    let new = body
+        .devices
+        .iter()
+        .enumerate()
+        .map(|(n, device)| new_device(n, device, app.config.vat_bp))
+        .collect::<Answer<Vec<_>>>()?;
     check_devices(&body.devices)?;
     if let Some(version) = &body.without_subprotocol
         && !["1.6", "2.0.1"].contains(&version.as_str())
     {
         return Err(Problem::field("withoutSubprotocol", "is 1.6 or 2.0.1"));
+    }
+    if body.time_zone.as_deref().is_some_and(|zone| !tariffs::is_time_zone(zone)) {
+        return Err(Problem::field("timeZone", "is no IANA time zone"));
     }
     let mut db = app.store.begin().await?;
     let known = chargers::by_identity(&mut db, &identity).await?;
@@ -112,6 +142,9 @@ pub(crate) async fn register(
     let profile = profile(&body, password.is_some())?;
     let without = body.without_subprotocol.as_deref();
     let charger = chargers::upsert(&mut db, &identity, password.as_deref(), profile, without, now()).await?;
+    if let Some(zone) = &body.time_zone {
+        chargers::set_time_zone(&mut db, charger, zone).await?;
+    }
     devices::register(&mut db, charger, &new, now()).await.map_err(|error| match error {
         StoreError::Refused(Rule::DeviceNumberUnique) => Code::DeviceNumberTaken.into(),
         other => Problem::from(other),
@@ -145,7 +178,7 @@ fn check_devices(devices: &[RegisterDevice]) -> Answer<()> {
     Ok(())
 }
 
-fn new_device(n: usize, device: &RegisterDevice) -> Answer<NewDevice> {
+fn new_device(n: usize, device: &RegisterDevice, vat_bp: i64) -> Answer<NewDevice> {
     let refuse = |name: &str, why: String| Err(Problem::field(format!("devices[{n}].{name}"), why));
     if device.device_number.trim().is_empty() {
         return refuse("deviceNumber", "is empty".into());
@@ -154,10 +187,13 @@ fn new_device(n: usize, device: &RegisterDevice) -> Answer<NewDevice> {
     if !(1..=MOST_CONNECTORS).contains(&device.connector) {
         return refuse("connector", format!("is not from 1 to {MOST_CONNECTORS}"));
     }
-    for (name, price) in [("price", device.price), ("waitingPrice", device.waiting_price)] {
-        if price.0 < Money::ZERO || price.0 > MOST_PRICE {
-            return refuse(name, format!("is not from 0 to {MOST_PRICE}"));
-        }
+    let path = format!("devices[{n}]");
+    let energy_price = price(&path, "price", device.price)?;
+    let waiting_price = price(&path, "waitingPrice", device.waiting_price)?;
+    let minimum = price(&path, "minimum", device.minimum)?;
+    let cap = device.cap.map(|cap| price(&path, "cap", cap)).transpose()?;
+    if cap.is_some_and(|cap| cap < minimum) {
+        return refuse("cap", "is below the minimum".into());
     }
     if !(0..=MOST_GRACE).contains(&device.waiting_grace) {
         return refuse("waitingGrace", format!("is not from 0 to {MOST_GRACE} seconds"));
@@ -170,12 +206,16 @@ fn new_device(n: usize, device: &RegisterDevice) -> Answer<NewDevice> {
         connector: device.connector,
         longitude: device.location.longitude,
         latitude: device.location.latitude,
-        price: device.price.0,
-        waiting_price: device.waiting_price.0,
+        price: energy_price,
+        waiting_price,
         waiting_grace_s: device.waiting_grace,
         max_power_w: device.max_power,
         out_of_service: device.out_of_service,
-        ..NewDevice::default()
+        start_fee: price(&path, "startFee", device.start_fee)?,
+        minimum,
+        cap,
+        vat_bp,
+        bands: bands(&path, &device.bands)?,
     })
 }
 

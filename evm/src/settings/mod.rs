@@ -13,7 +13,7 @@ use billing_api::Networks;
 
 pub(crate) use flags::Flags;
 pub(crate) use sources::unknown_variables;
-pub(crate) use types::{LogFormat, Numbers, Secret, SmsDriver};
+pub(crate) use types::{LogFormat, Mnt, Numbers, Percent, Secret, SmsDriver};
 
 use sources::{Origin, Values};
 
@@ -117,6 +117,16 @@ settings! {
     sms_text: String;
     /// Most codes that are sent in an hour, to everybody together.
     sms_per_hour: u32 = "500";
+    /// Percent of VAT in the prices of devices registered from now on.
+    vat_rate: Percent = "0";
+    /// Whether a charge may begin while an earlier purchase is not paid: true or false.
+    start_with_unpaid: bool = "false";
+    /// MNT that a customer must have to begin a charge.
+    least_balance: Mnt = "0";
+    /// MNT that a customer may owe at most and still begin a charge, with start_with_unpaid.
+    most_debt: Mnt;
+    /// Whether a charge stops by itself when its amount reaches the customer's balance: true or false.
+    stop_at_balance: bool = "false";
     /// The QPay gateway, https://merchant.qpay.mn/v2; with the next three, or QPAY is disabled.
     qpay_url: String;
     /// The merchant's user at QPay.

@@ -4,6 +4,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
+use evm_domain::Money;
+use rust_decimal::Decimal;
+
 /// A password, key or URL with a password in it: never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
@@ -38,6 +41,32 @@ impl FromStr for Numbers {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.split(',').map(|number| number.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// An amount in MNT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mnt(pub(crate) Money);
+
+impl FromStr for Mnt {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let amount = text.parse::<Decimal>().ok().and_then(|mnt| Money::from_mnt(mnt).ok());
+        amount.filter(|amount| *amount >= Money::ZERO).map(Self).ok_or("an amount in MNT, at most 2 decimals")
+    }
+}
+
+/// A percentage, in hundredths of a percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Percent(pub(crate) i64);
+
+impl FromStr for Percent {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Mnt(hundredths) = text.parse().map_err(|_| "a percentage, at most 2 decimals")?;
+        if hundredths.0 > 10_000 { Err("at most 100 percent") } else { Ok(Self(hundredths.0)) }
     }
 }
 
