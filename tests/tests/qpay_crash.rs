@@ -1,7 +1,6 @@
 //! The program dies between every two steps of pay, callback, top-up, cancel and refund: after the next start the same end.
 #![allow(clippy::unwrap_used)]
 
-
 use evm_tests::api::{decimal, request};
 use evm_tests::engine::Engine;
 use evm_tests::on_each_engine;
