@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use evm_tests::api::{decimal, request};
+use evm_tests::charge::{session_is, stop_of};
 use evm_tests::charger::Policy;
 use evm_tests::{Customer, RawCharger, Version, World, on_both_engines};
 use reqwest::Method;
@@ -168,6 +169,28 @@ on_both_engines! {
         charger.status(1, "Available").await;
         assert_eq!(customer.finish(&device).await, first, "after the car is gone");
         assert_eq!(customer.purchases().await.len(), 1);
+    }
+
+    async fn a_charge_that_begins_after_its_finish_is_stopped(world) {
+        let device = world.operator.charger("CP-1", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let charger = world.raw("CP-1", Version::V16).await;
+        customer.start(&device).await.ok();
+        let (tag, _) = charger.remote_start().await;
+        let purchase = customer.finish(&device).await;
+        let bought = customer.purchase(&purchase).await;
+        assert_eq!((decimal(&bought["amount"]), &bought["status"]), (Decimal::ZERO, &json!("paid")));
+        let begin = json!({ "connectorId": 1, "idTag": tag, "meterStart": 0, "timestamp": evm_tests::now() });
+        let begun = charger.call_as("late", "StartTransaction", begin).await.ok();
+        assert_eq!(begun["idTagInfo"]["status"], "Invalid");
+        let asked = charger.command("RemoteStopTransaction").await;
+        assert_eq!(asked["transactionId"], begun["transactionId"]);
+        let end = stop_of(begun["transactionId"].as_i64().unwrap(), 20, "DeAuthorized");
+        charger.call_as("end", "StopTransaction", end).await.ok();
+        assert_eq!(decimal(&customer.purchase(&purchase).await["amount"]), Decimal::ZERO);
+        // Kept for review, and nobody's.
+        let newest = session_is(&world.operator, "CP-1", "finished").await;
+        assert_eq!((&newest["review"], &newest["customerId"]), (&json!("unknown_tag"), &json!(null)), "{newest}");
     }
 
     async fn paying_twice_at_once_moves_money_once(world) {

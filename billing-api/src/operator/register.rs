@@ -151,7 +151,7 @@ pub(crate) async fn register(
     })?;
     let devices = devices::of_charger(&mut db, charger).await?;
     db.commit().await?;
-    let warnings = warnings(&identity, profile);
+    let warnings = warnings(&identity, profile, password.is_some());
     let devices = devices.into_iter().map(DeviceView::from).collect();
     Ok(Json(Registered { identity, security_profile: profile, warnings, devices }))
 }
@@ -251,10 +251,13 @@ fn profile(body: &RegisterCharger, has_password: bool) -> Answer<i16> {
     }
 }
 
-fn warnings(identity: &str, profile: i16) -> Vec<String> {
+fn warnings(identity: &str, profile: i16, has_password: bool) -> Vec<String> {
     let warning = match profile {
         0 => "no password: anybody who knows the identity can connect as this charger",
         1 => "the password goes over the network as it is: use it inside a private network or behind TLS",
+        3 if !has_password => {
+            "no password: whoever gets past the proxy that checks certificates can connect as this charger"
+        }
         _ => return Vec::new(),
     };
     tracing::warn!(identity, profile, warning);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Connection, End, Samples};
 use crate::ingest::Then;
 use crate::ocpp::schema::{self, Misfit};
-use crate::ocpp::{self, frame};
+use crate::ocpp::{self, frame, secrets};
 
 /// A customer watches: samples should come at least this often.
 const SAMPLE_SECONDS: u32 = 5;
@@ -100,8 +100,8 @@ impl Connection {
         let text = frame::call(&id, &action, payload);
         self.outstanding = Some(Outstanding {
             id,
+            payload: secrets::hide(&action, payload).to_string(),
             action,
-            payload: payload.to_string(),
             sent_at: evm_store::now(),
             deadline: Instant::now() + timeout,
             asker,

@@ -5,6 +5,7 @@ pub(crate) mod frame;
 mod lenient;
 mod samples;
 pub(crate) mod schema;
+pub(crate) mod secrets;
 mod v16;
 mod v201;
 
