@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) listening: Listening,
     /// The operator's bearer token; `true` where it was made just now. Without a billing API none.
     pub(crate) admin_token: Option<(String, bool)>,
+    /// What its parts talk over.
+    pub(crate) bus: Bus,
     parts: JoinSet<End>,
     shutdown: CancellationToken,
     store: Store,
@@ -75,6 +77,7 @@ impl Node {
         let mut node = Self {
             listening: Listening::default(),
             admin_token: None,
+            bus: bus.clone(),
             parts: JoinSet::new(),
             shutdown: CancellationToken::new(),
             store,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evm_domain::InvoiceId;
+use evm_domain::{InvoiceId, Money};
 use evm_store::gateway::{self, Findings, Kind, Received};
 use evm_store::invoices::{self, Invoice, State};
 use evm_store::{Result as StoreResult, StoreError, checks, failpoint, now};
@@ -46,11 +46,18 @@ async fn claimed(app: &App, invoice: InvoiceId, gap_ms: i64) -> Result<Option<In
 async fn look(app: &App, claimed: &Invoice) -> Result<Invoice, PaymentError> {
     let qpay = app.config.qpay.as_ref().ok_or_else(|| QpayError::NotSent("QPay is not set up".into()))?;
     let Some(gateway_id) = &claimed.gateway_id else { return look_for_lost(app, qpay, claimed).await };
-    let found = findings(qpay, gateway_id).await?;
+    let mut found = findings(qpay, gateway_id).await?;
+    let paid = found.received.iter().fold(Money::ZERO, |sum, received| sum + received.amount);
+    let waits = claimed.state.is_open() && claimed.expires_at > now() && paid < claimed.amount;
+    let canceled = waits && canceled_there(qpay, gateway_id).await;
+    if canceled {
+        // Something may have been paid just before.
+        found = findings(qpay, gateway_id).await?;
+    }
     failpoint("check.answered");
     let mut db = app.store.begin().await?;
     let settled = gateway::settle(&mut db, claimed.id, &found, now()).await?;
-    let invoice = settled.invoice;
+    let invoice = if canceled { checks::closed(&mut db, claimed.id, now()).await? } else { settled.invoice };
     let expired = invoice.state.is_open() && invoice.expires_at <= now();
     let to_close = !invoice.closed && (expired || !invoice.state.is_open());
     if !to_close {
@@ -60,6 +67,16 @@ async fn look(app: &App, claimed: &Invoice) -> Result<Invoice, PaymentError> {
     failpoint("settle.committed");
     app.hint_outbox().await;
     if to_close { close(app, qpay, claimed, gateway_id).await } else { Ok(invoice) }
+}
+
+/// Whether an invoice was canceled at the gateway without our doing. Where it does not say so, the expiry ends the invoice.
+async fn canceled_there(qpay: &QpayClient, gateway_id: &str) -> bool {
+    match qpay.get_invoice(gateway_id).await {
+        // How the gateway spells it is not known.
+        Ok(invoice) => matches!(invoice.status.as_str(), "CANCELED" | "CANCELLED"),
+        Err(QpayError::Refused { key, .. }) => key == "INVOICE_ALREADY_CANCELED",
+        Err(_) => false,
+    }
 }
 
 /// Cancels at the gateway; what was paid in the meantime is booked first.

@@ -1,5 +1,6 @@
 //! A customer with the phone app: REST calls, and events over NATS.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -9,8 +10,9 @@ use serde_json::{Value, json};
 use super::api::Api;
 use super::city::{City, Spot, text};
 use super::narrator::{Narrator, kwh, money};
+use super::till::Till;
 
-/// What the operator's cash desk takes in when the balance is low, MNT.
+/// What is paid in when the balance is low, MNT.
 const CREDIT: u32 = 50_000;
 /// A balance that is enough for one more charge, whole MNT.
 const ENOUGH: i64 = 40_000;
@@ -32,6 +34,9 @@ pub(super) struct Customer {
     /// Kept open for as long as the customer listens.
     _nats: async_nats::Client,
     narrator: Narrator,
+    till: Option<Arc<Till>>,
+    /// Charges so far.
+    charges: u32,
 }
 
 impl Customer {
@@ -39,7 +44,13 @@ impl Customer {
     ///
     /// # Errors
     /// Where either is refused.
-    pub(super) async fn arrive(operator: &Api, code: &str, number: u32, narrator: &Narrator) -> anyhow::Result<Self> {
+    pub(super) async fn arrive(
+        operator: &Api,
+        code: &str,
+        number: u32,
+        narrator: &Narrator,
+        till: Option<Arc<Till>>,
+    ) -> anyhow::Result<Self> {
         // Another customer in every demo, so that a kept data folder holds no old debts.
         let phone = format!("+976 88{:02} {:04}", number, u16::from_be_bytes(evm_store::random()) % 10_000);
         let nobody = operator.with_token(None);
@@ -52,6 +63,9 @@ impl Customer {
         let client = options.connect(&servers).await.with_context(|| format!("cannot connect to {servers}"))?;
         let events = client.subscribe(format!("{topic}.>")).await?;
         client.flush().await?;
+        if let Some(till) = &till {
+            till.knows(&topic);
+        }
 
         let name = if number == 0 { "The customer".to_owned() } else { format!("Customer {number}") };
         narrator.say(&format!("{name} logs in by phone, {phone}, and listens for events at {servers}."));
@@ -64,6 +78,8 @@ impl Customer {
             _nats: client,
             number,
             narrator: narrator.clone(),
+            till,
+            charges: 0,
         })
     }
 
@@ -72,7 +88,12 @@ impl Customer {
     /// # Errors
     /// Where any step does not succeed, saying which.
     pub(super) async fn charge(&mut self, city: &City) -> anyhow::Result<Value> {
-        self.top_up().await?;
+        // With a till, every second charge is paid there and the others from the balance.
+        let till = self.till.clone().filter(|_| (self.charges + self.number).is_multiple_of(2));
+        self.charges += 1;
+        if till.is_none() {
+            self.top_up().await?;
+        }
         let (idle, spot) = city.find(&self.api).await?;
         let free = if self.in_full() { format!("finds {idle} free places on the map and ") } else { String::new() };
         self.say(&format!("{free}plugs in at {}.", spot.description));
@@ -80,21 +101,30 @@ impl Customer {
         let purchase = self.charge_at(&spot).await;
         spot.charger.unplug(spot.connector).await;
         let purchase = purchase?;
-        self.pay(&purchase).await
+        let by_qpay = match till {
+            Some(till) => self.pay_at(&till, &purchase).await?,
+            None => false,
+        };
+        if by_qpay { self.receipt(&purchase, None).await } else { self.pay_from_balance(&purchase).await }
     }
 
-    /// Pays in cash at the operator's desk when the balance is low.
-    async fn top_up(&self) -> anyhow::Result<()> {
+    /// Pays in when the balance is low: some by QPAY, others in cash at the operator's desk.
+    async fn top_up(&mut self) -> anyhow::Result<()> {
         let me = self.api.post("/api/v1/user/me", Value::Null).await?;
         let balance = &me["profile"]["balance"];
         let whole = balance.to_string().split('.').next().and_then(|whole| whole.parse::<i64>().ok());
         if whole.context("the balance is no number")? >= ENOUGH {
             return Ok(());
         }
+        if let Some(till) = self.till.clone().filter(|_| !self.number.is_multiple_of(2))
+            && self.replenish_at(&till).await?
+        {
+            return Ok(());
+        }
         let phone = self.phone.replace(' ', "");
         let credit = json!({ "amount": CREDIT, "note": "cash" });
         self.operator.post(&format!("/admin/v1/customers/{phone}/credit"), credit).await?;
-        self.say(&format!("pays {} MNT in at the operator's desk.", money(&CREDIT.into())));
+        self.say(&format!("pays {} MNT in at the operator's desk.", money(&CREDIT)));
         Ok(())
     }
 
@@ -126,24 +156,54 @@ impl Customer {
         Ok(purchase)
     }
 
-    async fn pay(&mut self, purchase: &str) -> anyhow::Result<Value> {
+    /// Tops the balance up by QPAY; `false` where somebody canceled that on the page.
+    async fn replenish_at(&mut self, till: &Till) -> anyhow::Result<bool> {
+        self.say("tops up by QPAY.");
+        let body = json!({ "amount": CREDIT, "option": "QPAY" });
+        let asked = self.api.post("/api/v1/customer/replenish", body).await?;
+        if !till.pay(&text(&asked, "url")).await? {
+            return Ok(false);
+        }
+        let event = self.event("REPLENISHMENT").await?;
+        self.say(&format!("hears REPLENISHMENT: {} MNT.", money(&event["amount"])));
+        Ok(true)
+    }
+
+    /// Pays by QPAY; `false` where somebody canceled that on the page.
+    async fn pay_at(&mut self, till: &Till, purchase: &str) -> anyhow::Result<bool> {
+        self.say("chooses QPAY.");
+        let asked = self.api.post(&format!("/api/v1/purchases/{purchase}/pay"), json!({ "option": "QPAY" })).await?;
+        till.pay(&text(&asked, "url")).await?;
+        if self.event("PAYMENT").await?["status"] == "success" {
+            return Ok(true);
+        }
+        self.say("hears PAYMENT: that came to nothing.");
+        self.top_up().await?;
+        Ok(false)
+    }
+
+    async fn pay_from_balance(&mut self, purchase: &str) -> anyhow::Result<Value> {
         let paid = self.api.post(&format!("/api/v1/purchases/{purchase}/pay"), json!({ "option": "EVM" })).await?;
         let event = self.event("PAYMENT").await?;
         if event["status"] != "success" {
             bail!("the payment of purchase {purchase} ended as {}", event["status"]);
         }
+        self.receipt(purchase, Some(&paid["newBalance"])).await
+    }
+
+    /// Looks the paid purchase up and tells of it, and of the balance that paid it.
+    async fn receipt(&self, purchase: &str, balance: Option<&Value>) -> anyhow::Result<Value> {
         let purchases = self.api.get("/api/v1/purchases").await?;
         let all = purchases["items"].as_array().context("the purchases are no list")?;
         let purchase = all.iter().find(|one| one["id"] == *purchase).context("the purchase is not in the list")?;
         if purchase["status"] != "paid" {
             bail!("the purchase is {} after the payment", purchase["status"]);
         }
-        self.say(&format!(
-            "pays {} MNT for {} kWh from the balance and has {} MNT left.",
-            money(&purchase["amount"]),
-            kwh(&purchase["energy"]),
-            money(&paid["newBalance"]),
-        ));
+        let (amount, energy) = (money(&purchase["amount"]), kwh(&purchase["energy"]));
+        self.say(&match balance.map(money) {
+            Some(left) => format!("pays {amount} MNT for {energy} kWh from the balance and has {left} MNT left."),
+            None => format!("hears PAYMENT: {amount} MNT for {energy} kWh are paid."),
+        });
         Ok(purchase.clone())
     }
 

@@ -6,10 +6,13 @@ mod city;
 mod customer;
 mod narrator;
 mod stage;
+mod till;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use evm_bus::Bus;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +22,7 @@ use api::Api;
 use city::City;
 use customer::Customer;
 use narrator::Narrator;
+use till::Till;
 
 /// What the demo logs: problems, but not the warnings of a development code and of plain passwords, which it means to use.
 pub(crate) const LOG: &str = "warn,evm::node=error,billing_api::operator::register=error";
@@ -29,25 +33,30 @@ const OTHERS: u32 = 3;
 /// Between two charges of one customer.
 const BREAK: Duration = Duration::from_secs(8);
 
-/// How long the demo goes on.
+/// How long the demo goes on, and what is in it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// End after one whole paid charge; the last line is its purchase as JSON
     #[arg(long)]
     once: bool,
+    /// Take payments by QPAY too, at a stand-in of the gateway with a page to click Pay, Pay half or Cancel
+    #[arg(long)]
+    qpay: bool,
 }
 
 pub(crate) async fn run(args: &Args, settings: Settings, stop: &CancellationToken) -> anyhow::Result<()> {
     let narrator = Narrator::new();
-    let (settings, _folder) = stage::prepare(settings, &narrator)?;
+    let (mut settings, _folder) = stage::prepare(settings, &narrator)?;
+    let till = if args.qpay { Some(Arc::new(Till::open(&mut settings).await?)) } else { None };
     let node = Node::start(&settings, Parts::All).await?;
-    let story = Story::new(&node, &settings, narrator.clone())?;
+    let story = Story::new(&node, &settings, narrator.clone(), till)?;
 
     // Whichever ends first, the story or the node, ends the other.
     let over = CancellationToken::new();
     let told = async {
         let told = tokio::select! {
             told = story.tell(args.once) => told,
+            told = story.tell_of_the_till() => told,
             () = over.cancelled() => Ok(None),
             () = stop.cancelled() => Ok(None),
         };
@@ -76,19 +85,24 @@ struct Story {
     dev_code: String,
     city: City,
     narrator: Narrator,
+    bus: Bus,
+    till: Option<Arc<Till>>,
 }
 
 impl Story {
-    fn new(node: &Node, settings: &Settings, narrator: Narrator) -> anyhow::Result<Self> {
+    fn new(node: &Node, settings: &Settings, narrator: Narrator, till: Option<Arc<Till>>) -> anyhow::Result<Self> {
         let (Some(http), Some(ocpp)) = (node.listening.http, node.listening.ocpp) else { bail!("no ports") };
         let Some((token, new)) = &node.admin_token else { bail!("no operator token") };
         let dev_code = settings.otp_dev_code.clone().context("no development code")?;
-        stage::introduce(&narrator, &format!("http://{http}"), &dev_code, new.then_some(token.as_str()));
+        let base = format!("http://{http}");
+        stage::introduce(&narrator, &base, &dev_code, new.then_some(token.as_str()), till.is_some());
         Ok(Self {
-            operator: Api::new(&format!("http://{http}"), Some(token))?,
+            operator: Api::new(&base, Some(token))?,
             dev_code,
             city: City::new(ocpp),
             narrator,
+            bus: node.bus.clone(),
+            till,
         })
     }
 
@@ -96,7 +110,7 @@ impl Story {
     async fn tell(&self, once: bool) -> anyhow::Result<Option<Value>> {
         let first = async {
             self.city.open(&self.operator, &self.narrator).await?;
-            let mut customer = Customer::arrive(&self.operator, &self.dev_code, 0, &self.narrator).await?;
+            let mut customer = self.customer(0).await?;
             let purchase = customer.charge(&self.city).await?;
             anyhow::Ok((customer, purchase))
         };
@@ -108,7 +122,7 @@ impl Story {
         self.narrator.say("Paid. More customers come and go from now on. Ctrl-C ends the demo.");
         self.narrator.say("Start a charge yourself, as written above: a car will come for it.");
         let others = (1..=OTHERS).map(|number| async move {
-            match Customer::arrive(&self.operator, &self.dev_code, number, &self.narrator).await {
+            match self.customer(number).await {
                 Ok(customer) => self.go_on(customer).await,
                 Err(error) => self.narrator.say(&format!("Customer {number} stays away: {error:#}")),
             }
@@ -117,6 +131,18 @@ impl Story {
         let guests = self.city.serve_guests(&self.narrator);
         Box::pin(futures_util::future::join3(self.go_on(first), others, guests)).await;
         Ok(None)
+    }
+
+    /// Tells of what is paid at the till, if there is one, until the program ends.
+    async fn tell_of_the_till(&self) -> anyhow::Result<Option<Value>> {
+        match &self.till {
+            Some(till) => till.tell(&self.bus, &self.narrator).await.map(|()| None),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn customer(&self, number: u32) -> anyhow::Result<Customer> {
+        Customer::arrive(&self.operator, &self.dev_code, number, &self.narrator, self.till.clone()).await
     }
 
     async fn go_on(&self, mut customer: Customer) {

@@ -1,5 +1,6 @@
 //! Tells the story on stdout, in lines that a terminal of 80 columns holds.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
@@ -56,7 +57,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// `12345.6` → `12,345.60`: money as people read it.
-pub(super) fn money(number: &serde_json::Value) -> String {
+pub(super) fn money(number: &impl Display) -> String {
     let text = number.to_string();
     let (whole, cents) = text.split_once('.').unwrap_or((&text, ""));
     let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));

@@ -56,11 +56,27 @@ pub(super) fn prepare(
     Ok((settings, folder))
 }
 
-/// Where to click and what to type. The operator's token is shown where it was made for this demo.
-pub(super) fn introduce(narrator: &Narrator, base: &str, dev_code: &str, token: Option<&str>) {
+/// Where to click and what to type. The operator's token is shown where it was made for this demo; `qpay`: one can pay by it.
+pub(super) fn introduce(narrator: &Narrator, base: &str, dev_code: &str, token: Option<&str>, qpay: bool) {
     let operator = match token {
         Some(token) => format!("ADMIN={token}"),
         None => "ADMIN=$EVM_ADMIN_TOKEN".to_owned(),
+    };
+    let by_qpay = if qpay {
+        format!(
+            "  Pay by QPAY: open the url of the answer, and click Pay, Pay half or Cancel.
+  First a top-up; then a purchase, with the id that finish answered:
+    curl -s {base}/api/v1/customer/replenish \\
+      -H \"authorization: Bearer $TOKEN\" -H 'content-type: application/json' \\
+      -d '{{\"amount\": 20000, \"option\": \"QPAY\"}}'
+    PURCHASE=…
+    curl -s {base}/api/v1/purchases/$PURCHASE/pay \\
+      -H \"authorization: Bearer $TOKEN\" -H 'content-type: application/json' \\
+      -d '{{\"option\": \"QPAY\"}}'
+"
+        )
+    } else {
+        String::new()
     };
     narrator.say("evm demo: a central system, its billing API, chargers and customers.");
     narrator.plain(&format!(
@@ -81,7 +97,7 @@ pub(super) fn introduce(narrator: &Narrator, base: &str, dev_code: &str, token: 
       -H \"authorization: Bearer $TOKEN\"
     curl -s -X POST {base}/api/v1/devices/$ID/finish \\
       -H \"authorization: Bearer $TOKEN\"
-  Give money to this customer as the operator, and look at the chargers:
+{by_qpay}  Give money to this customer as the operator, and look at the chargers:
     {operator}
     curl -s {base}/admin/v1/customers/+97686661488/credit \\
       -H \"authorization: Bearer $ADMIN\" \\
