@@ -40,6 +40,7 @@ fn customers() -> OpenApiRouter<App> {
         .routes(routes!(purchases::status::status))
         .routes(routes!(purchases::feedback::feedback))
         .routes(routes!(purchases::list::list))
+        .routes(routes!(customer::statement::statement))
         .routes(routes!(balance::replenish::replenish))
         .routes(routes!(balance::replenishment::replenishment))
 }
@@ -97,7 +98,7 @@ pub(crate) fn router(app: App) -> Router {
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("last-event-id"),
         ]);
-    let cors = cors.expose_headers([header::RETRY_AFTER]);
+    let cors = cors.expose_headers([header::RETRY_AFTER, header::CONTENT_DISPOSITION]);
     let swagger = utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", crate::document());
     router
         .merge(swagger)

@@ -1,4 +1,4 @@
-//! Login and profile.
+//! Login, profile and statement.
 
 mod code_limits;
 pub(crate) mod login;
@@ -8,5 +8,6 @@ pub(crate) mod otp_check;
 pub(crate) mod otp_request;
 pub(crate) mod phone;
 pub(crate) mod sessions;
+pub(crate) mod statement;
 pub(crate) mod update_info;
 pub(crate) mod update_notification_token;

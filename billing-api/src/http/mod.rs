@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod auth;
+pub(crate) mod csv;
 pub(crate) mod extract;
 pub(crate) mod idempotency;
 pub(crate) mod page;
