@@ -86,8 +86,10 @@ const MOVEMENTS: &str = "SELECT t.id, t.kind, t.purchase_id, t.created_at, \
     CAST(COALESCE(SUM(CASE WHEN e.amount > 0 THEN e.amount END), 0) AS BIGINT) AS amount, \
     CAST(COALESCE(SUM(CASE WHEN e.account = 'customer' THEN e.amount END), 0) AS BIGINT) AS balance_change, \
     CAST(COALESCE(SUM(CASE WHEN e.account = 'receivable' THEN -e.amount END), 0) AS BIGINT) AS owed_change \
-    FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id";
-const EACH: &str = " GROUP BY t.id, t.kind, t.purchase_id, t.created_at";
+    FROM (SELECT t.id, t.kind, t.purchase_id, t.created_at FROM ledger_transactions t";
+/// Behind the part's LIMIT: only the part is summed.
+const EACH: &str = ") t JOIN ledger_entries e ON e.transaction_id = t.id \
+    GROUP BY t.id, t.kind, t.purchase_id, t.created_at ORDER BY t.created_at";
 
 /// One page of a customer's statement.
 pub async fn page(db: &mut Db, customer: CustomerId, period: Period, page: Page) -> Result<Statement> {
@@ -99,8 +101,8 @@ pub async fn page(db: &mut Db, customer: CustomerId, period: Period, page: Page)
     let mut movements: Vec<Movement> = on!(&mut *db, conn => {
         let mut sql = QueryBuilder::new(MOVEMENTS);
         push_period!(sql, customer, period);
-        sql.push(EACH).push(" ORDER BY t.created_at DESC, t.id DESC LIMIT ").push_bind(page.limit);
-        sql.push(" OFFSET ").push_bind(page.offset);
+        sql.push(" ORDER BY t.created_at DESC, t.id DESC LIMIT ").push_bind(page.limit);
+        sql.push(" OFFSET ").push_bind(page.offset).push(EACH).push(" DESC, t.id DESC");
         sql.build_query_as().fetch_all(conn).await?
     });
     if let Some(newest) = movements.first() {
@@ -133,7 +135,7 @@ pub async fn next(
         if let Some(after) = after {
             sql.push(" AND (t.created_at, t.id) > (").push_bind(after.created_at).push(", ").push_bind(&after.id).push(")");
         }
-        sql.push(EACH).push(" ORDER BY t.created_at, t.id LIMIT ").push_bind(limit);
+        sql.push(" ORDER BY t.created_at, t.id LIMIT ").push_bind(limit).push(EACH).push(", t.id");
         sql.build_query_as().fetch_all(conn).await?
     });
     let mut standing = match (after, period.from) {
