@@ -63,7 +63,8 @@ fn try_everything(world: &World, token: &str, paths: &str) {
         .args(["--exclude-operation-id", "logout", "--exclude-operation-id", "endLoginSession"])
         // A stream has no end to wait for.
         .args(["--exclude-operation-id", "events"])
-        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "1", "--workers", "2"])
+        // One worker: with two, CPython 3.11 breaks now and then ("AST constructor recursion depth mismatch").
+        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "1", "--workers", "1"])
         .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"])
         .args(["--checks", "response_schema_conformance", "--request-timeout", "70", "--continue-on-failure"])
         .args(["--generation-database", "none", "--no-color", "--suppress-health-check", "all"])
