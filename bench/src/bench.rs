@@ -1,11 +1,17 @@
 //! The run: which databases, which measurements, and the table at the end.
 
-use anyhow::{Context, bail, ensure};
-use evm_store::{Store, chargers};
+use std::time::Instant;
 
-use crate::table::Table;
+use anyhow::{Context, bail, ensure};
+use evm_store::{Store, chargers, leases};
+
+use crate::load::Latencies;
+use crate::table::{Table, millis};
 use crate::{Args, EngineChoice, Measurement};
-use crate::{accepted, by_location, limits, memory, throughput};
+use crate::{accepted, by_location, limits, memory, rest, throughput};
+
+/// Transactions that show how long one takes.
+const COMMITS: usize = 100;
 
 /// A database to measure.
 pub(crate) struct Engine {
@@ -58,6 +64,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if bench.wants(Measurement::ByLocation) {
         by_location::run(&bench, &mut table).await?;
     }
+    rest::run(&bench, &mut table).await?;
     println!("{table}");
     Ok(())
 }
@@ -72,6 +79,8 @@ async fn engines(choice: Option<EngineChoice>, postgres_url: Option<String>) -> 
     }
     if choice != EngineChoice::Sqlite {
         let Some(url) = postgres_url else { bail!("name a PostgreSQL with --postgres-url or EVM_BENCH_POSTGRES_URL") };
+        // A commit is on the disk before it is answered, whatever the server's own settings say.
+        let url = format!("{url}{}options[synchronous_commit]=on", if url.contains('?') { '&' } else { '?' });
         engines.push(Engine { name: "PostgreSQL", url, _folder: None });
     }
     for engine in &engines {
@@ -82,7 +91,24 @@ async fn engines(choice: Option<EngineChoice>, postgres_url: Option<String>) -> 
             first.iter().all(|charger| charger.identity.starts_with("bench-")),
             "the database has chargers that are not the benchmark's; give it one of its own"
         );
+        let mut commits = commits(&store).await?;
         store.close().await;
+        let durable = if engine.name == "SQLite" { "synchronous = FULL" } else { "synchronous_commit = on" };
+        println!("{}: {durable}; a transaction of one row takes {} ms", engine.name, millis(commits.percentile(50)));
     }
     Ok(engines)
+}
+
+/// The times of transactions that write one row, one after the other: little more than the disk's own time, where the
+/// server waits for it.
+async fn commits(store: &Store) -> anyhow::Result<Latencies> {
+    let mut latencies = Latencies::default();
+    for _ in 0..COMMITS {
+        let begun = Instant::now();
+        let mut db = store.begin().await?;
+        leases::take(&mut db, "bench", "bench", 1000, evm_store::now()).await?;
+        db.commit().await?;
+        latencies.add(begun.elapsed());
+    }
+    Ok(latencies)
 }

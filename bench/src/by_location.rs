@@ -1,4 +1,4 @@
-//! A box on the map among 100 000 devices: the store's own time.
+//! A box on the map among 100 000 devices: the store's own time, one at a time, and over REST.
 
 use std::time::Instant;
 
@@ -9,6 +9,8 @@ use evm_store::{Store, chargers};
 use crate::bench::Bench;
 use crate::load::Latencies;
 use crate::register::device;
+use crate::rest;
+use crate::rest::phones::Phones;
 use crate::table::{Row, Table, grouped};
 
 /// Devices on the map.
@@ -26,6 +28,7 @@ const MAP: [i64; 4] = [878_000_000, 416_000_000, 321_000_000, 105_000_000];
 
 /// Measures boxes of a twentieth of the map's width and height, some 250 devices, and the whole map, cut at 1 000.
 pub(crate) async fn run(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
+    let phones = Phones::start().await?;
     for engine in &bench.engines {
         eprintln!("by-location, {} devices on {}", grouped(DEVICES.into()), engine.name);
         let store = engine.open().await?;
@@ -43,6 +46,7 @@ pub(crate) async fn run(bench: &Bench, table: &mut Table) -> anyhow::Result<()> 
             });
         }
         store.close().await;
+        rest::by_location::run(engine, &phones, table).await?;
     }
     Ok(())
 }
@@ -74,15 +78,20 @@ fn spread(n: u32, step: u32, most: i64) -> i64 {
     (i64::from(n.wrapping_mul(step)) * most) >> 32
 }
 
+/// The n-th box, as wide and as high as a part of the map.
+pub(crate) fn area(n: u32, part: i64) -> Area {
+    let [west, south, width, height] = MAP;
+    let (w, h) = (width / part, height / part);
+    let (x, y) = (west + spread(n, 2_447_445_413, width - w + 1), south + spread(n, 3_242_174_889, height - h + 1));
+    Area { longitudes: (x, x + w), latitudes: (y, y + h) }
+}
+
 /// Asks for boxes all over the map, one after the other. The devices found in the last come back too.
 async fn queries(store: &Store, part: i64) -> anyhow::Result<(Latencies, usize)> {
-    let [west, south, width, height] = MAP;
     let mut latencies = Latencies::default();
     let mut found = 0;
     for n in 0..QUERIES {
-        let (w, h) = (width / part, height / part);
-        let (x, y) = (west + spread(n, 2_447_445_413, width - w + 1), south + spread(n, 3_242_174_889, height - h + 1));
-        let area = Area { longitudes: (x, x + w), latitudes: (y, y + h) };
+        let area = area(n, part);
         let asked = Instant::now();
         let here = devices::in_box(&mut store.read().await?, area, MOST).await?;
         latencies.add(asked.elapsed());

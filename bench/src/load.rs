@@ -29,6 +29,11 @@ impl Latencies {
         self.0.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
     }
 
+    /// Adds others.
+    pub(crate) fn join(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// How many.
     pub(crate) fn count(&self) -> u64 {
         self.0.len() as u64
@@ -85,8 +90,8 @@ pub(crate) async fn run(
     let mut all = Tally { cpu, ..Tally::default() };
     let mut stations = Vec::with_capacity(worked.len());
     for (tally, station) in worked {
-        all.frames.0.extend(tally.frames.0);
-        all.transactions.0.extend(tally.transactions.0);
+        all.frames.join(tally.frames);
+        all.transactions.join(tally.transactions);
         stations.push(station);
     }
     Ok((all, stations))

@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod memory;
 mod register;
+mod rest;
 mod server;
 mod socket;
 mod station;
@@ -30,7 +31,8 @@ struct Args {
     /// Measure only this; may be given more than once.
     #[arg(long, value_name = "NAME")]
     only: Vec<Measurement>,
-    /// Seconds that count in each closed loop, 1 to 120; a fifth as long runs before and is not counted.
+    /// Seconds that count in each loop, 1 to 120; a fifth as long runs before and is not counted. Most loops over REST have a
+    /// fixed count instead.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=120))]
     seconds: u64,
     /// Sockets of the closed loops.
@@ -59,8 +61,14 @@ enum Measurement {
     Memory,
     /// 2 000 chargers at once, until all are accepted.
     Accepted,
-    /// A box on the map among 100 000 devices.
+    /// A box on the map among 100 000 devices, in the store and over REST.
     ByLocation,
+    /// Logins over REST, with a code by SMS.
+    Login,
+    /// What a start over REST adds to the charger's own answer.
+    Start,
+    /// Payments from the balance over REST.
+    Pay,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,11 +1,13 @@
 //! A thin charger's socket: sends a text, waits for the answer, checks that it is the right one.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -41,16 +43,8 @@ impl Socket {
     pub(crate) async fn call(&mut self, id: &str, frame: String) -> anyhow::Result<Utf8Bytes> {
         self.0.send(Message::Text(frame.into())).await?;
         loop {
-            let text = match self.0.next().await {
-                Some(Ok(Message::Text(text))) => text,
-                Some(Ok(Message::Close(frame))) => bail!("closed by the server: {frame:?}"),
-                Some(Ok(_)) => continue,
-                Some(Err(error)) => return Err(error.into()),
-                None => bail!("the socket ended"),
-            };
-            if let Some(call) = text.as_str().strip_prefix("[2,\"") {
-                let theirs = call.split('"').next().unwrap_or_default();
-                self.0.send(Message::Text(format!(r#"[3,"{theirs}",{{"status":"Accepted"}}]"#).into())).await?;
+            let text = self.text().await?;
+            if self.accept(text.as_str()).await? {
                 continue;
             }
             let payload = text.as_str().strip_prefix("[3,\"").and_then(|rest| rest.strip_prefix(id));
@@ -58,6 +52,40 @@ impl Socket {
             ensure!(right, "the answer to {id} is {text}");
             return Ok(text);
         }
+    }
+
+    /// Waits for a RemoteStartTransaction and accepts it. Its tag comes back, and how long the charger took.
+    pub(crate) async fn accept_start(&mut self) -> anyhow::Result<(String, Duration)> {
+        loop {
+            let text = self.text().await?;
+            let heard = Instant::now();
+            ensure!(self.accept(text.as_str()).await?, "{text} is an answer to nothing");
+            let took = heard.elapsed();
+            if text.contains(r#""RemoteStartTransaction""#) {
+                let tag = text.split_once(r#""idTag":""#).and_then(|(_, rest)| rest.split('"').next());
+                return Ok((tag.context("a start without a tag")?.to_owned(), took));
+            }
+        }
+    }
+
+    async fn text(&mut self) -> anyhow::Result<Utf8Bytes> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(text),
+                Some(Ok(Message::Close(frame))) => bail!("closed by the server: {frame:?}"),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => bail!("the socket ended"),
+            }
+        }
+    }
+
+    /// Answers a CALL of the server's with Accepted; `false`: it is none.
+    async fn accept(&mut self, text: &str) -> anyhow::Result<bool> {
+        let Some(call) = text.strip_prefix("[2,\"") else { return Ok(false) };
+        let theirs = call.split('"').next().unwrap_or_default();
+        self.0.send(Message::Text(format!(r#"[3,"{theirs}",{{"status":"Accepted"}}]"#).into())).await?;
+        Ok(true)
     }
 
     /// Says goodbye and waits for the other side's.

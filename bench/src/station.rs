@@ -17,7 +17,8 @@ const DAY_SECONDS: u32 = 86_400;
 pub(crate) struct Station {
     /// Its OCPP identity.
     pub(crate) identity: String,
-    tag: String,
+    /// Begins its charges: its card, or what a start told.
+    pub(crate) tag: String,
     /// Yesterday, `YYYY-MM-DD`: its clock goes one second a frame and never passes the real one.
     day: String,
     seconds: u32,

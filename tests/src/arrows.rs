@@ -13,7 +13,7 @@ const OURS: &[(&str, &[&str])] = &[
     ("qpay-sim", &[]),
     ("evm", &["evm-domain", "evm-store", "evm-bus", "csms", "billing-api", "ocpp-sim", "qpay-sim"]),
     ("evm-tests", &["evm-domain", "evm-store", "evm-bus", "ocpp-sim", "qpay-sim"]),
-    ("evm-bench", &["evm-domain", "evm-store", "evm-bus", "csms"]),
+    ("evm-bench", &["evm-domain", "evm-store", "evm-bus", "csms", "billing-api"]),
 ];
 
 /// What the tests of a package may use beside that.
