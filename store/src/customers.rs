@@ -65,14 +65,17 @@ pub async fn by_id(db: &mut Db, customer: CustomerId) -> Result<Option<Customer>
 
 /// The customer with this phone (E.164), a new one where there is none.
 pub async fn of_phone(db: &mut Db, phone: &str, now: Timestamp) -> Result<Customer> {
+    // No update of a known one: its lock would wait for a charge that is being settled, which may wait for this login.
     let row: Row = on!(db, conn => {
-        let mut sql = sqlx::QueryBuilder::new("INSERT INTO customers (id, phone, topic, created_at) VALUES (");
-        let mut values = sql.separated(", ");
-        values.push_bind(new_id().to_string());
-        values.push_bind(phone);
-        values.push_bind(format!("ev.{}", hex::encode(random::<16>())));
-        values.push_bind(now.0);
-        sql.push(") ON CONFLICT (phone) DO UPDATE SET phone = excluded.phone RETURNING ").push(COLUMNS);
+        sqlx::query("INSERT INTO customers (id, phone, topic, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (phone) DO NOTHING")
+            .bind(new_id().to_string())
+            .bind(phone)
+            .bind(format!("ev.{}", hex::encode(random::<16>())))
+            .bind(now.0)
+            .execute(&mut *conn)
+            .await?;
+        let mut sql = sqlx::QueryBuilder::new("SELECT ");
+        sql.push(COLUMNS).push(" FROM customers WHERE phone = ").push_bind(phone);
         sql.build_query_as().fetch_one(conn).await?
     });
     row.try_into()

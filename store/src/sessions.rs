@@ -177,8 +177,9 @@ lists! {
     by_transactions => "s.transaction_ref";
     /// Sessions that these starts made, of any charger, locked until the transaction ends.
     by_start_keys => "s.start_key";
-    /// Sessions that were given up before they began and that these tags belong to, locked until the transaction ends.
-    failed_by_tags => "s.status = 'failed' AND s.customer_id IS NOT NULL AND s.id_tag";
+    /// Sessions that were given up, or finished by their customer, before they began and that these tags belong to, locked
+    /// until the transaction ends.
+    never_begun_by_tags => "s.status IN ('failed', 'finished') AND s.transaction_ref IS NULL AND s.customer_id IS NOT NULL AND s.id_tag";
 }
 
 /// Joins what was told of a transaction before its customer was known into the session that asked for it.
@@ -223,10 +224,10 @@ pub async fn attach(
 }
 
 macro_rules! lookups {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) => $condition:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $type:ty),*) => $condition:literal $($lock:ident)?;)*) => {$(
         $(#[$doc])*
         pub async fn $name(db: &mut Db, $($arg: $type),*) -> Result<Option<Session>> {
-            let lock = db.for_update();
+            let lock = [$(db.$lock(),)? ""][0];
             let row = on!(db, conn => {
                 let mut sql = QueryBuilder::new(SELECT);
                 sql.push(concat!($condition, " ORDER BY s.id DESC LIMIT 1")).push(lock);
@@ -239,13 +240,11 @@ macro_rules! lookups {
 
 lookups! {
     /// One session, locked until the transaction ends.
-    by_id(session: SessionId) => "s.id = $1";
+    by_id(session: SessionId) => "s.id = $1" for_update;
     /// The session that ends, or ended, in this purchase.
     of_purchase(purchase: PurchaseId) => "s.purchase_id = $1";
     /// The session that the customer has under way.
     live_of_customer(customer: CustomerId) => "s.customer_id = $1 AND s.status IN ('requested', 'active')";
-    /// The session under way at a device, whoever's.
-    live_of_device(device: DeviceId) => "s.device_id = $1 AND s.status IN ('requested', 'active')";
     /// The customer's newest session at a device that is or was a charge.
     newest_of(customer: CustomerId, device: DeviceId) => "s.customer_id = $1 AND s.device_id = $2 AND s.status <> 'failed'";
 }

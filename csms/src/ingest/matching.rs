@@ -40,11 +40,15 @@ pub(super) fn find(entries: &[Entry], charger: ChargerId, update: &TransactionUp
         return Match::Session(request);
     }
     if update.phase == Phase::Started || update.own_id {
-        // A charge may begin after its request was given up; it still is that customer's.
-        let late = here(&|entry| entry.session.status == Status::Failed && asks_for(&entry.session, update));
+        // A charge may begin after its request was given up or finished; it still is that customer's.
+        let late = here(&|entry| is_late(&entry.session) && asks_for(&entry.session, update));
         return late.map_or(Match::New, Match::Session);
     }
     open_transaction(entries, charger, update).map_or(Match::Nowhere, Match::Session)
+}
+
+fn is_late(session: &Session) -> bool {
+    session.status == Status::Failed || (session.status == Status::Finished && session.transaction.is_none())
 }
 
 fn asks_for(session: &Session, update: &TransactionUpdate) -> bool {

@@ -109,7 +109,7 @@ impl Desk {
         let unknown: Vec<String> = elsewhere.map(|(_, id)| id).collect();
         found.extend(sessions::by_transactions(db, &unknown).await?);
         found.extend(sessions::by_start_keys(db, &wanted.start_keys).await?);
-        found.extend(sessions::failed_by_tags(db, &wanted.start_tags).await?);
+        found.extend(sessions::never_begun_by_tags(db, &wanted.start_tags).await?);
         for found in found {
             match entries.iter_mut().find(|entry| entry.session.id == found.session.id) {
                 Some(entry) => entry.start_key = entry.start_key.take().or(found.start_key),
@@ -200,6 +200,13 @@ impl Desk {
         if update.id_tag.is_some() || update.phase == Phase::Started {
             taken.outcome.tag = Some(match session.review.as_deref() {
                 Some("concurrent_tx") => TagStatus::ConcurrentTx,
+                // Its customer has finished it: what it takes until it stops is a correction.
+                _ if update.phase == Phase::Started
+                    && session.status == Status::Finished
+                    && session.ended_at.is_none() =>
+                {
+                    TagStatus::Invalid
+                }
                 _ if session.customer.is_some() => TagStatus::Accepted,
                 // Where it charges is not told yet (2.0.1).
                 _ if session.connector == 0 && self.is_card(session.id_tag.as_deref()) => TagStatus::Accepted,
@@ -231,8 +238,12 @@ impl Desk {
             self.entries[n].session.customer = None;
             self.entries[n].session.review = Some("concurrent_tx".into());
         }
+        let begins = update.phase == Phase::Started || update.own_id;
+        let after_finish = was == Status::Finished && self.entries[n].session.transaction.is_none() && begins;
         if matches!(was, Status::Requested | Status::Failed) {
             self.entries[n].session.status = Status::Requested;
+        }
+        if after_finish || matches!(was, Status::Requested | Status::Failed) {
             self.entries[n].begun = true;
             self.entries[n].start_key.clone_from(&update.start_key);
         }
