@@ -393,10 +393,13 @@ pub(crate) async fn end(db: &mut Db, invoice: &mut Invoice, state: State, tell: 
     });
     let Some(purchase) = invoice.purchase else { return Ok(()) };
     on!(&mut *db, conn => {
-        sqlx::query("UPDATE purchases SET status = 'unpaid' WHERE id = $1 AND status = 'pending'")
-            .bind(purchase.to_string())
-            .execute(conn)
-            .await?;
+        sqlx::query(
+            "UPDATE purchases SET status = 'unpaid', option = CASE WHEN paid > 0 THEN option END \
+             WHERE id = $1 AND status = 'pending'",
+        )
+        .bind(purchase.to_string())
+        .execute(conn)
+        .await?;
     });
     if !tell {
         return Ok(());
@@ -411,7 +414,7 @@ pub(crate) async fn end(db: &mut Db, invoice: &mut Invoice, state: State, tell: 
 /// Cancels the open invoice of a purchase that was paid otherwise and is locked by the caller. What comes in on it all the
 /// same becomes balance.
 pub(crate) async fn cancel_open_of(db: &mut Db, purchase: PurchaseId, now: Timestamp) -> Result<()> {
-    on!(db, conn => {
+    on!(&mut *db, conn => {
         sqlx::query(
             "UPDATE invoices SET status = 'canceled', ended_at = $2, next_check_at = $2 \
              WHERE purchase_id = $1 AND status IN ('creating', 'pending')",
@@ -420,6 +423,12 @@ pub(crate) async fn cancel_open_of(db: &mut Db, purchase: PurchaseId, now: Times
         .bind(now.0)
         .execute(conn)
         .await?;
+    });
+    on!(db, conn => {
+        sqlx::query("UPDATE purchases SET option = NULL WHERE id = $1 AND paid = 0")
+            .bind(purchase.to_string())
+            .execute(conn)
+            .await?;
     });
     Ok(())
 }

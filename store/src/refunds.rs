@@ -22,7 +22,7 @@ pub struct Refund {
     pub customer: CustomerId,
     /// All that is given back.
     pub amount: Money,
-    /// The card payments of it, which the gateway gives out.
+    /// The payments of it that the gateway gives out, by card, or has given out by itself.
     pub cards: Vec<CardRefund>,
 }
 
@@ -105,13 +105,14 @@ pub async fn book(
     Ok(Ok(Refund { customer, amount: paid, cards: cards_of(db, purchase).await? }))
 }
 
-/// Card payments that went to a purchase whole.
+/// Payments that went to a purchase whole and that the gateway has given back by itself; then those it can give back.
 async fn refundable(db: &mut Db, purchase: PurchaseId) -> Result<Vec<(String, Money)>> {
     let rows: Vec<(String, i64)> = on!(db, conn => {
         sqlx::query_as(
             "SELECT g.payment_id, g.amount FROM gateway_payments g JOIN invoices i ON i.id = g.invoice_id \
-             WHERE i.purchase_id = $1 AND g.kind = 'CARD' AND g.applied = g.amount AND g.refund IS NULL \
-             AND (g.flag IS NULL OR g.flag <> 'refunded_at_gateway') ORDER BY g.credited_at, g.payment_id",
+             WHERE i.purchase_id = $1 AND g.applied = g.amount AND g.refund IS NULL \
+             AND (g.kind = 'CARD' OR g.flag = 'refunded_at_gateway') \
+             ORDER BY CASE WHEN g.flag = 'refunded_at_gateway' THEN 0 ELSE 1 END, g.credited_at, g.payment_id",
         )
         .bind(purchase.to_string())
         .fetch_all(conn)
@@ -120,10 +121,12 @@ async fn refundable(db: &mut Db, purchase: PurchaseId) -> Result<Vec<(String, Mo
     Ok(rows.into_iter().map(|(payment, amount)| (payment, Money(amount))).collect())
 }
 
+/// The gateway is to give a payment back, unless it has.
 async fn request(db: &mut Db, payment_id: &str, now: Timestamp) -> Result<()> {
     on!(db, conn => {
         sqlx::query(
-            "UPDATE gateway_payments SET refund = 'requested', refund_next_at = $3 WHERE provider = $1 AND payment_id = $2",
+            "UPDATE gateway_payments SET refund = CASE WHEN flag = 'refunded_at_gateway' THEN 'refunded' ELSE 'requested' END, \
+             refund_next_at = CASE WHEN flag = 'refunded_at_gateway' THEN NULL ELSE $3 END WHERE provider = $1 AND payment_id = $2",
         )
         .bind(PROVIDER)
         .bind(payment_id)

@@ -105,12 +105,14 @@ async fn late_money_becomes_balance(store: Store, _: String) {
     let purchase = till.bill(1000).await;
     let invoice = till.invoice(purchase).await;
     till.close(invoice.id).await;
+    assert_eq!(till.purchase(purchase).await.option.as_deref(), None, "nothing was paid so");
     assert_eq!(till.purchase(purchase).await.status, "unpaid");
     assert_eq!(till.events("PAYMENT").await, [r#"{"status":"fail","amount":850}"#]);
     assert_eq!(till.settle(invoice.id, &[paid("P-1", 85_000, Kind::Card)]).await, State::Canceled);
     assert_eq!((till.purchase(purchase).await.status.as_str(), till.balance().await), ("unpaid", Money(85_000)));
     assert_eq!(till.flags().await, [Some("late".into())]);
     let second = till.invoice(purchase).await;
+    assert_eq!(till.purchase(purchase).await.option.as_deref(), Some("QPAY"), "while it is open");
     assert_ne!(second.id, invoice.id);
     // The other invoice's payment, told for this one: nothing new.
     assert_eq!(till.settle(second.id, &[paid("P-1", 85_000, Kind::Card)]).await, State::Pending);
@@ -157,6 +159,13 @@ async fn a_corrected_bill_meets_its_open_invoice(store: Store, _: String) {
     till.correct(session, 400).await;
     assert_eq!(till.purchase(purchase).await.status, "paid");
     assert_eq!((till.find(second.id).await.state, till.balance().await), (State::Canceled, Money(8_500)));
+    assert_eq!(till.purchase(purchase).await.option.as_deref(), Some("QPAY"), "a part was paid so");
+    // Down to nothing: not even that.
+    let (purchase, session) = till.charge(1000).await;
+    till.invoice(purchase).await;
+    till.correct(session, 0).await;
+    let free = till.purchase(purchase).await;
+    assert_eq!((free.status.as_str(), free.option), ("paid", None));
     till.audit().await;
 }
 
@@ -256,7 +265,9 @@ async fn what_the_gateway_gives_back_by_itself_is_flagged(store: Store, _: Strin
     settle_it().await;
     assert_eq!(till.flags().await, [Some("refunded_at_gateway".into())]);
     let refund = till.refund(purchase).await.unwrap();
-    assert!(refund.cards.is_empty(), "it is not given out a second time");
+    let cards: Vec<_> = refund.cards.iter().map(|card| (card.payment_id.as_str(), card.refund.as_str())).collect();
+    assert_eq!((cards, till.balance().await), (vec![("C-1", "refunded")], Money::ZERO), "not a second time");
+    assert!(refunds::due(&mut till.store.read().await.unwrap(), till.later()).await.unwrap().is_empty());
     till.audit().await;
 
     let second = till.bill(1000).await;
