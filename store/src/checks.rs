@@ -11,6 +11,8 @@ use crate::{Result, id};
 const RETRY_MS: i64 = 5_000;
 /// The longest.
 const LONGEST_RETRY_MS: i64 = 1_800_000;
+/// After so many questions in a row without an answer, some three quarters of an hour, an invoice may be given up.
+const FEW_FAILURES: i32 = 9;
 /// Invoices that are looked after in one go.
 const MOST_DUE: i64 = 50;
 
@@ -41,10 +43,12 @@ pub async fn answered(db: &mut Db, claimed: &Invoice, now: Timestamp) -> Result<
     release(db, claimed.id, 0, next, now).await
 }
 
-/// Ends a claim without an answer: asked again later, each time after a longer wait, and given up a day after the expiry.
+/// Ends a claim without an answer: asked again later, each time after a longer wait, and given up a day after the expiry,
+/// unless news came just now or it was not asked often enough yet.
 pub async fn unanswered(db: &mut Db, claimed: &Invoice, now: Timestamp) -> Result<()> {
     let (mut invoice, _) = invoices::lock(db, claimed.id).await?;
-    if now > invoice.expires_at.plus_millis(GIVE_UP_MS) {
+    let over = now > invoice.expires_at.plus_millis(GIVE_UP_MS);
+    if over && invoice.failures >= FEW_FAILURES && invoice.hints == claimed.hints {
         tracing::error!(invoice = %invoice.id, "given up: the gateway says nothing about it");
         close(db, &mut invoice, State::Error, now).await?;
         return release(db, invoice.id, 0, None, now).await;

@@ -160,9 +160,25 @@ async fn silence_stretches_the_wait_and_ends_as_an_error(store: Store, _: String
     assert_eq!((ended.state, ended.closed), (State::Error, true));
     assert_eq!(till.purchase(purchase).await.status, "unpaid");
     assert_eq!(till.events("PAYMENT").await, [r#"{"status":"fail","amount":850}"#]);
-    // A callback years later is money all the same.
+    assert_eq!(till.purchase(purchase).await.option, None);
+    // A callback years later is money all the same, also where the gateway is silent at first; but not for ever.
     hint(&till, &invoice.callback_token, None, at).await;
-    assert_eq!(checks::due(&mut till.store.read().await.unwrap(), at).await.unwrap(), [invoice.id]);
+    let mut questions = 0;
+    while let Some(minutes) = next(&till, invoice.id, at).await {
+        at = at.plus_millis(minutes * MINUTE);
+        let claimed = asked(&till, invoice.id, 0, at).await.unwrap();
+        unanswered(&till, &claimed, at).await;
+        questions += 1;
+    }
+    assert_eq!(questions, 10);
+    // One that comes while the last question is asked is not lost.
+    hint(&till, &invoice.callback_token, None, at).await;
+    for _ in 0..10 {
+        let claimed = asked(&till, invoice.id, 0, at).await.unwrap();
+        hint(&till, &invoice.callback_token, None, at).await;
+        unanswered(&till, &claimed, at).await;
+        at = at.plus_millis(next(&till, invoice.id, at).await.unwrap() * MINUTE);
+    }
     till.settle(invoice.id, &[paid("P-1", 85_000, Kind::P2p)]).await;
     assert_eq!((till.balance().await, till.flags().await), (Money(85_000), vec![Some("late".into())]));
     till.audit().await;
