@@ -56,7 +56,8 @@ impl Config {
             live_interval: Duration::from_secs(3),
             stop_at_balance: false,
             keep_frames: Duration::from_secs(30 * 24 * 3600),
-            max_frame: 256 * 1024,
+            // A StopTransaction of a whole day with a sample every 5 s has 3 MB; refused, it would come again for ever.
+            max_frame: 4 * 1024 * 1024,
             max_connections: 50_000,
         }
     }

@@ -223,10 +223,11 @@ impl State {
 
 /// The message id and the action of whatever may be answered; a number stands for its text, and a missing action is empty.
 fn asked(text: &str) -> Option<(String, String)> {
-    let Ok(Value::Array(parts)) = serde_json::from_str(text) else { return None };
-    let word = |index| match parts.get(index) {
-        Some(Value::String(word)) => Some(word.clone()),
-        Some(Value::Number(number)) => Some(number.to_string()),
+    // Part by part: a payload that cannot be read is answered too.
+    let parts: Vec<&serde_json::value::RawValue> = serde_json::from_str(text).ok()?;
+    let word = |index: usize| match serde_json::from_str(parts.get(index)?.get()) {
+        Ok(Value::String(word)) => Some(word),
+        Ok(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
     Some((word(1)?, word(2).unwrap_or_default()))

@@ -1,6 +1,7 @@
 //! Frames and handshakes that no good charger sends.
 #![allow(clippy::unwrap_used)]
 
+use evm_tests::charge::{begin_16, session_is};
 use evm_tests::{RawCharger, Version, World, now, on_both_engines};
 use serde_json::{Value, json};
 
@@ -75,6 +76,48 @@ on_both_engines! {
         lives(&mut other).await;
         let mut again = world.raw("CP-3", Version::V16).await;
         lives(&mut again).await;
+    }
+
+    async fn a_stop_with_the_samples_of_a_day_is_taken(world) {
+        let device = world.operator.charger("CP-7", 1).await.remove(0);
+        let customer = world.rich_customer("+97686661488", 50_000).await;
+        let mut charger = world.raw("CP-7", Version::V16).await;
+        let transaction = begin_16(&customer, &mut charger, &device, 0).await;
+        let samples: Vec<Value> = (0..15_000)
+            .map(|n| {
+                json!({ "timestamp": now(), "sampledValue": [{
+                    "value": (n / 10).to_string(), "context": "Sample.Periodic", "format": "Raw", "unit": "Wh",
+                    "measurand": "Energy.Active.Import.Register", "location": "Outlet",
+                }] })
+            })
+            .collect();
+        let stop = json!({
+            "transactionId": transaction, "meterStop": 1_500, "timestamp": now(), "transactionData": samples,
+        });
+        assert!(stop.to_string().len() > 2 << 20);
+        charger.call("StopTransaction", stop).await.ok();
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 1_500).await;
+    }
+
+    async fn an_unreadable_payload_ends_no_charge(world) {
+        let device = world.operator.charger("CP-8", 1).await.remove(0);
+        let customer = world.rich_customer("+97686661488", 50_000).await;
+        let mut charger = world.raw("CP-8", Version::V16).await;
+        let transaction = begin_16(&customer, &mut charger, &device, 0).await;
+        let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
+        let text = format!("[2,\"deep\",\"StopTransaction\",{{\"x\":{deep}}}]");
+        assert_eq!(charger.ask("deep", &text).await.error(), "FormationViolation");
+        assert_eq!(session_is(&world.operator, "CP-8", "active").await["transactionId"], transaction.to_string());
+        // Half a character in a text is no reason to lose a stop.
+        let at = now();
+        let text = format!(
+            "[2,\"half\",\"StopTransaction\",{{\"transactionId\":{transaction},\"meterStop\":700,\
+             \"timestamp\":\"{at}\",\"reason\":\"Other\\ud83d\"}}]"
+        );
+        charger.ask("half", &text).await.ok();
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 700).await;
     }
 
     async fn a_message_id_used_before_is_a_new_call(world) {

@@ -14,7 +14,6 @@ use evm_bus::{Commands, subject};
 use evm_domain::{ChargerEvent, ChargerId, Phase};
 use evm_store::frames::NewFrame;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -219,11 +218,14 @@ impl Connection {
     async fn on_message(&mut self, message: Option<Result<Message, WsError>>) -> Result<(), End> {
         let text = match message {
             Some(Ok(Message::Text(text))) => text,
+            // Some stations send their text so.
+            Some(Ok(Message::Binary(bytes))) => String::from_utf8_lossy(&bytes).into_owned().into(),
             Some(Ok(Message::Close(_))) | None => return Err((CloseCode::Normal, "closed by the charger")),
             Some(Ok(_)) => {
                 self.hear();
                 return Ok(());
             }
+            Some(Err(WsError::Utf8(_))) => return Err((CloseCode::Invalid, "the text is not UTF-8")),
             Some(Err(WsError::Capacity(_))) => return Err((CloseCode::Size, "the frame is too large")),
             Some(Err(_)) => return Err((CloseCode::Protocol, "the connection broke")),
         };
@@ -253,11 +255,12 @@ impl Connection {
         if action == "Heartbeat" {
             return self.send(frame::result(&id, &ocpp::heartbeat_answer(received))).await;
         }
-        let value: Value = serde_json::from_str(payload).unwrap_or(Value::Null);
-        if !value.is_object() && !value.is_null() {
-            let why = "the payload is no object";
+        // What cannot be read must not be taken for an empty payload: an empty stop ends a charge.
+        let value = frame::value(payload).filter(|value| value.is_object() || value.is_null());
+        let Some(value) = value else {
+            let why = "the payload is no object that can be read";
             return Box::pin(self.refuse(id, action, payload, ErrorCode::Formation, why)).await;
-        }
+        };
         let decoded = match ocpp::decode(self.version, &action, &value, received) {
             Decision::Heartbeat => return self.send(frame::result(&id, &ocpp::heartbeat_answer(received))).await,
             Decision::Unknown => {

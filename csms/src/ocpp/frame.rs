@@ -76,6 +76,37 @@ pub(crate) fn parse(text: &str) -> Result<Frame<'_>, BadFrame> {
     }
 }
 
+/// A payload. Halves of surrogate pairs, which some stations cut a text through, become U+FFFD.
+pub(crate) fn value(payload: &str) -> Option<Value> {
+    serde_json::from_str(payload).or_else(|_| serde_json::from_str(&without_halves(payload))).ok()
+}
+
+fn without_halves(text: &str) -> String {
+    let mut mended = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let unit = |from: usize| u16::from_str_radix(escape.get(from..from + 4)?, 16).ok();
+        let first = if escape.starts_with("\\u") { unit(2) } else { None };
+        let second = if escape.get(6..8) == Some("\\u") { unit(8) } else { None };
+        let length = match (first, second) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                mended.push('\u{fffd}');
+                rest = &escape[6..];
+                continue;
+            }
+            (Some(_), _) => 6,
+            (None, _) => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
+        };
+        mended.push_str(&escape[..length]);
+        rest = &escape[length..];
+    }
+    mended.push_str(rest);
+    mended
+}
+
 /// A text, or a number that some stations send in its place.
 fn text_of(raw: &RawValue) -> Option<String> {
     match serde_json::from_str(raw.get()).ok()? {
@@ -160,6 +191,21 @@ mod tests {
         assert_eq!(parse(r#"[2,"7"]"#).unwrap_err().id.as_deref(), Some("7"));
         assert!(parse(r#"[9,"7",{}]"#).unwrap_err().unknown_type);
         assert!(parse(&"[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_does_not_make_a_payload_unreadable() {
+        let read = |text: &str| value(text).map(|value| value["a"].as_str().unwrap_or_default().to_owned());
+        for (text, expected) in [
+            (r#"{"a":"x\ud83d"}"#, "x\u{fffd}"),
+            (r#"{"a":"\ude00y"}"#, "\u{fffd}y"),
+            (r#"{"a":"\ud83d\ud83d\ude00"}"#, "\u{fffd}😀"),
+            (r#"{"a":"\\ud83d\n\u00e9é"}"#, "\\ud83d\néé"),
+            (r#"{"a":"\ud83d\"}"}"#, "\u{fffd}\"}"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!(value(&"[".repeat(500)), None);
     }
 
     #[test]
