@@ -97,7 +97,7 @@ fn complete(path: &str, item: &mut PathItem) {
         if operation.request_body.is_some() {
             common.push(Code::BodyTooLarge);
         }
-        if posts && !open && !of_operator {
+        if posts && !open {
             common.extend([Code::InvalidRequest, Code::IdempotencyInFlight, Code::IdempotencyKeyReused]);
             operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
         }

@@ -77,9 +77,11 @@ pub(crate) fn api(app: Option<&App>) -> OpenApiRouter<App> {
         let slash = axum::routing::post(balance::replenishment::replenishment);
         customers = customers
             .route("/customer/replenishment/", slash)
-            .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::layer))
+            .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::customer))
             .route_layer(middleware::from_fn_with_state(app.clone(), auth::customer));
-        operators = operators.route_layer(middleware::from_fn_with_state(app.clone(), auth::operator));
+        operators = operators
+            .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::operator))
+            .route_layer(middleware::from_fn_with_state(app.clone(), auth::operator));
     }
     OpenApiRouter::with_openapi(crate::document::head())
         .nest("/api/v1", strangers().merge(customers).layer(DefaultBodyLimit::max(MOST_CUSTOMER_BODY)))

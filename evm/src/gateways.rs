@@ -17,6 +17,8 @@ pub(crate) fn configure(settings: &Settings, config: &mut billing_api::Config) -
     config.sms = sms(settings)?;
     if let Some(text) = &settings.sms_text {
         config.sms_text = Text::new(text)?;
+        let refused = settings.sms_driver == SmsDriver::CallPro && config.sms_text.has_link();
+        ensure!(!refused, "EVM_SMS_TEXT has a link in it, which CallPro refuses");
     }
     config.codes_per_hour = settings.sms_per_hour;
     config.fcm = fcm(settings)?;

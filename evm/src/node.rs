@@ -273,6 +273,13 @@ fn warn_of(settings: &Settings, parts: Parts) {
     if settings.otp_dev_code.is_none() && settings.sms_driver == SmsDriver::Log {
         tracing::warn!("EVM_SMS_DRIVER is not set: no code reaches any phone, so nobody new can log in");
     }
+    if settings.qpay_url.is_some() && settings.public_url.is_none() {
+        tracing::warn!(
+            "EVM_PUBLIC_URL is not set: QPay is told to call back at {}, which it can reach only on this machine; \
+             payments are then noticed late",
+            settings.http_addr
+        );
+    }
     for (address, setting, told) in [
         (settings.http_addr, "EVM_PUBLIC_URL", settings.public_url.is_some()),
         (settings.nats_hub_addr, "EVM_NATS_PUBLIC_URL", settings.nats_public_url.is_some()),

@@ -49,6 +49,19 @@ pub async fn use_code(db: &mut Db, phone: &str, code_hash: &str, most_tries: i32
     Ok(used > 0)
 }
 
+/// Whether there is a code of this phone's that could be guessed.
+pub async fn has_code(db: &mut Db, phone: &str, most_tries: i32, now: Timestamp) -> Result<bool> {
+    let (codes,): (i64,) = on!(db, conn => {
+        sqlx::query_as("SELECT COUNT(*) FROM phone_codes WHERE phone = $1 AND tries < $2 AND expires_at > $3")
+            .bind(phone)
+            .bind(most_tries)
+            .bind(now.0)
+            .fetch_one(conn)
+            .await?
+    });
+    Ok(codes > 0)
+}
+
 /// A login: its id is the customer's user name for events.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -104,6 +117,14 @@ pub async fn create(
         .bind(customer.to_string())
         .bind(now.0)
         .bind(MOST_LOGINS - 1)
+        .execute(&mut *conn)
+        .await?;
+        // A push token goes with its login.
+        sqlx::query(
+            "UPDATE customers SET fcm_token = NULL, fcm_login = NULL WHERE id = $1 AND fcm_login IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM login_sessions l WHERE l.id = fcm_login)",
+        )
+        .bind(customer.to_string())
         .execute(conn)
         .await?;
     });

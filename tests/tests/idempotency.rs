@@ -50,6 +50,26 @@ fn start_of(device: &str) -> String {
 }
 
 on_both_engines! {
+    async fn an_operators_credit_that_comes_twice_credits_once(world) {
+        let customer = world.customer(PHONE).await;
+        let url = format!("{}/admin/v1/customers/{PHONE}/credit", world.operator.base);
+        let credit = async |key: &str, amount: u32| {
+            let body = json!({ "amount": amount, "note": "cash" });
+            let request = world.http.post(&url).bearer_auth(&world.operator.token).header("idempotency-key", key);
+            read(request.json(&body).send().await.unwrap()).await
+        };
+        let (status, replayed, first) = credit("k", 500).await;
+        assert_eq!((status, replayed), (200, false), "{first}");
+        assert_eq!(credit("k", 500).await, (200, true, first.clone()));
+        assert_eq!(credit("k", 700).await.0, 422);
+        world.program.kill().await;
+        world.program.restart().await;
+        assert_eq!(credit("k", 500).await, (200, true, first));
+        assert_eq!(credit("other", 500).await.0, 200);
+        let me = customer.post("/user/me", None).await.ok();
+        assert_eq!(decimal(&me["profile"]["balance"]), Decimal::from(1_000));
+    }
+
     async fn the_same_key_gets_the_same_answer_also_after_a_crash(world) {
         let device = world.operator.charger("CP-1", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 50_000).await;

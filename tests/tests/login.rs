@@ -91,6 +91,25 @@ async fn five_wrong_tries_kill_a_code(engine: Engine) {
     world.finish().await;
 }
 
+/// Who guesses while there is nothing to guess keeps nobody out.
+async fn wrong_codes_without_a_code_lock_no_phone(engine: Engine) {
+    let gateway = SmsGateway::start().await;
+    let world = world(engine, &gateway, &[]).await;
+    for _ in 0..30 {
+        check(&world, PHONE, "123456").await.problem(422, "wrong_code");
+    }
+    ask(&world, PHONE).await.ok();
+    check(&world, PHONE, &gateway.message(0).await.code()).await.ok();
+    // All the same an address has its limit.
+    let tried = async || check(&world, OTHER, "123456").await.status;
+    let mut last = 0;
+    for _ in 0..40 {
+        last = tried().await;
+    }
+    assert_eq!(last, 429);
+    world.finish().await;
+}
+
 async fn another_code_takes_a_minute_and_says_so(engine: Engine) {
     let gateway = SmsGateway::start().await;
     let world = world(engine, &gateway, &[("EVM_SMS_PER_HOUR", "3")]).await;
@@ -183,6 +202,7 @@ async fn a_gateway_in_a_mood_holds_nobody_up(engine: Engine) {
 on_each_engine! {
     a_code_by_sms_logs_in_once,
     five_wrong_tries_kill_a_code,
+    wrong_codes_without_a_code_lock_no_phone,
     another_code_takes_a_minute_and_says_so,
     an_address_asks_for_ten_codes_an_hour,
     nobody_is_believed_who_is_no_trusted_proxy,

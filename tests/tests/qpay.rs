@@ -281,7 +281,8 @@ async fn a_slow_gateway_and_a_lost_invoice(engine: Engine) {
     let lost = shop.sim.last_invoice().unwrap();
     let (invoice, at_gateway) = shop.invoice(&purchase).await;
     assert_ne!(lost.sender_invoice_no, at_gateway.sender_invoice_no, "a number of its own");
-    // Somebody found the lost one and paid it: its callback leads to it.
+    // Somebody found the lost one and paid it: its callback leads to it, if not at once.
+    shop.sim.fault(Call::GetPayment, 1, Fault::Keyless(403));
     let paid = shop.sim.pay(&lost.invoice_id, 85_000, Kind::P2p).await.unwrap();
     assert_eq!(paid.answer.unwrap().body, "SUCCESS");
     shop.balance_is("850").await;

@@ -247,7 +247,7 @@ on_both_engines! {
         let both = [
             ("from", "from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z"),
             ("format", "format=xml"), ("format", "format="), ("format", "format=CSV"),
-            ("page", "page=0"), ("page-size", "page-size=201&format=csv"), ("page", "page=x&format=csv"),
+            ("page", "page=0"), ("page-size", "page-size=0&format=csv"), ("page", "page=x&format=csv"),
         ];
         let of_operator = [
             ("account", "account=pocket"), ("account", "account="), ("account", "account=pocket&format=csv"),

@@ -21,6 +21,21 @@ fn silent_event(kind: &str, transaction: &str, seq_no: i64) -> Value {
     event
 }
 
+/// A car that plugs in where that alone begins a transaction, with nobody's token.
+fn plugged_in(transaction: &str) -> Value {
+    let mut event = silent_event("Started", transaction, 0);
+    event["triggerReason"] = "CablePluggedIn".into();
+    event["transactionInfo"]["chargingState"] = "EVConnected".into();
+    event
+}
+
+/// An event that tells for whom: the token and the remoteStartId that the station was sent.
+async fn authorized(charger: &RawCharger, transaction: &str, seq_no: i64, wh: i64) -> Value {
+    let mut event = started_event(charger, transaction, wh).await;
+    (event["eventType"], event["seqNo"]) = ("Updated".into(), seq_no.into());
+    event
+}
+
 on_both_engines! {
     async fn events_sent_again_change_nothing(world) {
         let device = world.operator.charger("CS-1", 1).await.remove(0);
@@ -205,5 +220,103 @@ on_both_engines! {
             charger.call(action, payload).await.ok();
         }
         assert!(sessions_of(&world.operator, "CS-10").await.is_empty());
+    }
+
+    async fn a_car_that_is_plugged_in_may_be_started_by_the_app(world) {
+        let device = world.operator.charger("CS-11", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CS-11", Version::V201).await;
+        for (n, plugged_in_first) in [true, false].into_iter().enumerate() {
+            let transaction = format!("T-{n}");
+            if !plugged_in_first {
+                customer.start(&device).await.ok();
+            }
+            charger.status(1, "Occupied").await;
+            assert_eq!(charger.call("TransactionEvent", plugged_in(&transaction)).await.ok(), json!({}));
+            if plugged_in_first {
+                tell(&mut charger, &silent_event("Updated", &transaction, 1)).await;
+                world.device_is(&customer, &device, "Idle").await;
+                customer.start(&device).await.ok();
+            }
+            world.device_is(&customer, &device, "Busy").await;
+            let told = authorized(&charger, &transaction, 2, 1_000).await;
+            let answer = charger.call("TransactionEvent", told).await.ok();
+            assert_eq!(answer["idTokenInfo"]["status"], "Accepted", "{answer}");
+            tell(&mut charger, &transaction_event("Updated", &transaction, 3, 1_300)).await;
+            if !plugged_in_first {
+                tell(&mut charger, &silent_event("Updated", &transaction, 1)).await;
+            }
+            tell(&mut charger, &transaction_event("Ended", &transaction, 4, 1_450)).await;
+            charger.status(1, "Available").await;
+            let purchase = customer.finish(&device).await;
+            world.billed(&purchase, 450).await;
+            customer.pay(&purchase, "EVM").await.ok();
+        }
+        assert_eq!(customer.purchases().await.len(), 2);
+        assert_eq!(bookings(&world.operator, "correction").await, Vec::<Value>::new());
+        assert!(charger.waiting().iter().all(|asked| asked.action != "RequestStopTransaction"), "{:?}", charger.waiting());
+    }
+
+    async fn a_token_told_after_its_request_was_given_up_still_is_that_customers(world) {
+        let device = world.operator.charger("CS-12", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CS-12", Version::V201).await;
+        tell(&mut charger, &plugged_in("T-1")).await;
+        charger.on("RequestStartTransaction", Policy::Answer(json!({ "status": "Rejected" })));
+        customer.start(&device).await.problem(409, "start_refused");
+        let told = authorized(&charger, "T-1", 1, 2_000).await;
+        let answer = charger.call("TransactionEvent", told).await.ok();
+        assert_eq!(answer["idTokenInfo"]["status"], "Accepted", "{answer}");
+        world.device_is(&customer, &device, "Busy").await;
+        tell(&mut charger, &transaction_event("Ended", "T-1", 2, 2_600)).await;
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 600).await;
+    }
+
+    async fn a_car_that_nobody_starts_bills_nobody(world) {
+        let device = world.operator.charger("CS-13", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CS-13", Version::V201).await;
+        tell(&mut charger, &plugged_in("T-1")).await;
+        tell(&mut charger, &transaction_event("Updated", "T-1", 1, 700)).await;
+        world.device_is(&customer, &device, "Idle").await;
+        // The next car: the first one's end was never told.
+        tell(&mut charger, &plugged_in("T-2")).await;
+        tell(&mut charger, &transaction_event("Ended", "T-2", 1, 900)).await;
+        let sessions = sessions_of(&world.operator, "CS-13").await;
+        assert_eq!(sessions.len(), 2, "{sessions:?}");
+        for session in sessions {
+            let told = (&session["status"], &session["review"], &session["customerId"]);
+            assert_eq!(told, (&json!("finished"), &json!("unknown_tag"), &Value::Null), "{session}");
+        }
+        assert!(world.operator.all("/purchases").await.is_empty());
+    }
+
+    async fn a_transaction_id_used_again_is_another_charge(world) {
+        let device = world.operator.charger("CS-14", 1).await.remove(0);
+        let customers = [world.rich_customer(PHONE, 50_000).await, world.rich_customer("+97699112233", 50_000).await];
+        let mut charger = world.raw("CS-14", Version::V201).await;
+        let mut purchases = Vec::new();
+        for (customer, wh) in customers.iter().zip([100, 250]) {
+            begin_201(customer, &mut charger, &device, "1", 0).await;
+            tell(&mut charger, &transaction_event("Updated", "1", 1, wh - 50)).await;
+            tell(&mut charger, &transaction_event("Ended", "1", 2, wh)).await;
+            charger.status(1, "Available").await;
+            purchases.push(customer.finish(&device).await);
+        }
+        // A card does as well as the app.
+        let card = "/customers/+97699112233/cards/04AABBCC";
+        world.operator.send(reqwest::Method::PUT, card, Some(json!({}))).await.ok();
+        customers[1].pay(&purchases[1], "EVM").await.ok();
+        let mut started = transaction_event("Started", "1", 0, 0);
+        started["idToken"] = json!({ "idToken": "04AABBCC", "type": "ISO14443" });
+        let answer = charger.call("TransactionEvent", started).await.ok();
+        assert_eq!(answer["idTokenInfo"]["status"], "Accepted", "{answer}");
+        tell(&mut charger, &transaction_event("Ended", "1", 1, 370)).await;
+        purchases.push(customers[1].finish(&device).await);
+        for (purchase, wh) in purchases.iter().zip([100, 250, 370]) {
+            world.billed(purchase, wh).await;
+        }
+        assert_eq!(bookings(&world.operator, "correction").await, Vec::<Value>::new());
     }
 }

@@ -40,8 +40,7 @@ impl Keys {
         ]
     }
 
-    /// Beside the few tries that each code survives: wrong codes for a phone, whatever their code, and from an address.
-    /// Who is kept out by a stranger's tries gets in again within a quarter of an hour.
+    /// Beside the few tries that each code survives: wrong codes from an address, and for a phone, whatever its codes.
     pub(super) fn of_tries(&self) -> [Limit<'_>; 2] {
         let limit = |key, most, window_ms| Limit { key, most, window_ms };
         [limit(&self.address, 60, HOUR_MS), limit(&self.phone, 15, 15 * MINUTE_MS)]

@@ -50,14 +50,18 @@ pub(crate) async fn otp_check(
     let keys = code_limits::tries(&phone, from);
     let too_many = |wait_ms| Problem::from(Code::TooManyRequests).retry_after_ms(wait_ms);
     let mut db = app.store.begin().await?;
-    if let Some(wait_ms) = limits::wait(&mut db, &keys.of_tries(), now()).await? {
+    // Without a code there is nothing to guess: who tries then must not keep the phone's owner out.
+    let guessable = app.config.otp_dev_code.is_some() || logins::has_code(&mut db, &phone, MOST_TRIES, now()).await?;
+    let counted = keys.of_tries();
+    let counted = if guessable { &counted[..] } else { &counted[..1] };
+    if let Some(wait_ms) = limits::wait(&mut db, counted, now()).await? {
         return Err(too_many(wait_ms));
     }
     let by_dev_code =
         app.config.otp_dev_code.as_deref().is_some_and(|dev| bool::from(dev.as_bytes().ct_eq(code.as_bytes())));
     let hashed = hash(secret, "otp", &format!("{phone}:{code}"));
     if !by_dev_code && !logins::use_code(&mut db, &phone, &hashed, MOST_TRIES, now()).await? {
-        let refused = limits::take(&mut db, &keys.of_tries(), now()).await?;
+        let refused = limits::take(&mut db, counted, now()).await?;
         // The counted try must last.
         db.commit().await?;
         return Err(refused.map_or_else(|| Code::WrongOtp.into(), too_many));

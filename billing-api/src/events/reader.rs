@@ -29,11 +29,18 @@ impl Reader {
     /// Begins after the event `last`, or with what happens from now on.
     pub(super) async fn start(db: &mut Db, customer: CustomerId, last: Option<i64>) -> Result<Self> {
         let settled = outbox::newest_before(db, customer, now().plus_millis(-SETTLES_MS)).await?;
-        let floor = last.map_or(settled, |last| last.min(settled));
-        let mut reader = Self { customer, floor, seen: BTreeMap::new(), waiting: VecDeque::new(), stale: true };
-        if last.is_none_or(|last| last > settled) {
-            reader.skip(db, last).await?;
+        let mut floor = last.map_or(settled, |last| last.min(settled));
+        // Smaller ids may have come to sight after it, however long ago.
+        let row = match last {
+            Some(last) => outbox::after(db, customer, last.saturating_sub(1), 1).await?.into_iter().next(),
+            None => None,
+        };
+        if let Some(row) = row.filter(|row| Some(row.id) == last) {
+            let before = Timestamp(row.created_at).plus_millis(-SETTLES_MS);
+            floor = floor.min(outbox::newest_before(db, customer, before).await?);
         }
+        let mut reader = Self { customer, floor, seen: BTreeMap::new(), waiting: VecDeque::new(), stale: true };
+        reader.skip(db, last).await?;
         Ok(reader)
     }
 
@@ -44,7 +51,7 @@ impl Reader {
             let page = outbox::after(db, self.customer, rows.last().map_or(self.floor, |row| row.id), PAGE).await?;
             let more = i64::try_from(page.len()).is_ok_and(|len| len == PAGE);
             rows.extend(page);
-            if !more {
+            if !more || last.is_some_and(|last| rows.last().is_some_and(|row| row.id >= last)) {
                 break;
             }
         }
@@ -208,6 +215,19 @@ mod tests {
         bench.publish(late, 1_000).await;
         let mut reader = bench.start(Some(last)).await;
         assert_eq!(bench.sends(&mut reader).await, [0; 0], "out with it");
+    }
+
+    #[tokio::test]
+    async fn what_came_to_sight_late_long_ago_is_sent_too() {
+        let bench = Bench::new("long-ago").await;
+        let age = 60 * 60_000;
+        let (first, late, last) =
+            (bench.write("a", age).await, bench.write("b", age).await, bench.write("c", age).await);
+        bench.publish(first, 1_000).await;
+        bench.publish(last, 1_000).await;
+        bench.publish(late, 1_001).await;
+        let mut reader = bench.start(Some(last)).await;
+        assert_eq!(bench.sends(&mut reader).await, [late]);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request};
 use axum::http::HeaderMap;
@@ -62,14 +63,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
     }
 }
 
+/// Said once.
+static WARNED: AtomicBool = AtomicBool::new(false);
+
 /// The client of a request: the peer, or the last one in the headers that is no trusted proxy.
 pub(crate) fn client(request: &Request, trusted: &Networks) -> Client {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip()).to_canonical();
+    let headers = request.headers();
     if !trusted.contain(peer) {
+        let forwarded = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED);
+        if forwarded && !WARNED.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %peer,
+                "requests come forwarded by a peer that is not in EVM_TRUSTED_PROXIES: if it is your proxy, \
+                 all customers share the limits of its one address"
+            );
+        }
         return Client(peer);
     }
-    let headers = request.headers();
     let (x_forwarded_for, forwarded) = (x_forwarded_for(headers), forwarded(headers));
     Client(match (x_forwarded_for.is_empty(), forwarded.is_empty()) {
         (true, _) => walk(peer, &forwarded, trusted),

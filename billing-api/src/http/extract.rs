@@ -87,7 +87,7 @@ pub(crate) fn short(field: &str, text: &str, most: usize) -> Result<(), Problem>
     if text.chars().count() > most {
         return Err(Problem::field(field, format!("has more than {most} characters")));
     }
-    if text.chars().any(|c| c.is_control() && c != '\n') {
+    if text.chars().any(|c| c.is_control() && !['\n', '\r', '\t'].contains(&c)) {
         return Err(Problem::field(field, "holds control characters"));
     }
     Ok(())

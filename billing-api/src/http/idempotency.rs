@@ -35,8 +35,22 @@ impl Held {
     }
 }
 
+/// Whose keys an operator's are: no customer has this id.
+const OPERATOR: &str = "operator";
+
 /// Stands around every POST of a customer.
-pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) -> Answer<Response> {
+pub(crate) async fn customer(State(app): State<App>, request: Request, next: Next) -> Answer<Response> {
+    let caller = request.extensions().get::<Caller>().ok_or(Code::Unauthorized)?;
+    let owner = caller.customer.to_string();
+    around(app, owner, request, next).await
+}
+
+/// Stands around every POST of the operator.
+pub(crate) async fn operator(State(app): State<App>, request: Request, next: Next) -> Answer<Response> {
+    around(app, OPERATOR.to_owned(), request, next).await
+}
+
+async fn around(app: App, owner: String, request: Request, next: Next) -> Answer<Response> {
     let (Some(key), &Method::POST) = (request.headers().get(HEADER), request.method()) else {
         return Ok(next.run(request).await);
     };
@@ -44,8 +58,7 @@ pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) 
     if !(1..=255).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Problem::field("Idempotency-Key", "has 1 to 255 visible ASCII characters"));
     }
-    let caller = request.extensions().get::<Caller>().ok_or(Code::Unauthorized)?;
-    let held = Held { owner: caller.customer.to_string(), key };
+    let held = Held { owner, key };
     // On a task of its own: a phone that hangs up must not leave the key without its answer.
     tokio::spawn(async move { once(&app, held, request, next).await }).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request with a key broke");

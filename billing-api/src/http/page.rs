@@ -18,8 +18,8 @@ pub(crate) struct Paging {
     #[param(minimum = 1, maximum = 100_000, required = false)]
     #[serde(default = "first")]
     page: i64,
-    /// Items a page.
-    #[param(minimum = 1, maximum = 200, required = false)]
+    /// Items a page; more than 200 are taken for 200.
+    #[param(minimum = 1, required = false)]
     #[serde(default = "fifty", rename = "page-size")]
     page_size: i64,
 }
@@ -38,15 +38,20 @@ impl Paging {
         if !(1..=LAST_PAGE).contains(&self.page) {
             return Err(Problem::field("page", format!("from 1 to {LAST_PAGE}")));
         }
-        if !(1..=MOST).contains(&self.page_size) {
-            return Err(Problem::field("page-size", format!("from 1 to {MOST}")));
+        if self.page_size < 1 {
+            return Err(Problem::field("page-size", "is below 1"));
         }
-        Ok(Page { offset: (self.page - 1) * self.page_size, limit: self.page_size })
+        let limit = self.limit();
+        Ok(Page { offset: (self.page - 1) * limit, limit })
     }
 
     /// The answer.
     pub(crate) fn with<T>(&self, total: i64, items: Vec<T>) -> Paged<T> {
-        Paged { page: self.page, page_size: self.page_size, total, items }
+        Paged { page: self.page, page_size: self.limit(), total, items }
+    }
+
+    fn limit(&self) -> i64 {
+        self.page_size.min(MOST)
     }
 }
 

@@ -1,5 +1,5 @@
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use evm_domain::ledger::credit_by_operator;
 use evm_domain::{CustomerId, Money};
 use evm_store::ledger::Booking;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::App;
 use crate::customer::phone;
 use crate::http::extract::{Body, short};
+use crate::http::idempotency::Held;
 use crate::http::problem::{Answer, Code, Problem, refusals};
 use crate::http::units::Mnt;
 
@@ -33,7 +34,7 @@ pub(crate) struct Credited {
 refusals!(CreditRefusals: InvalidRequest, NotFound, InsufficientBalance);
 
 /// Credits a customer's balance, in one ledger transaction. A phone works in place of the id; an unknown phone becomes
-/// a customer.
+/// a customer. With an `Idempotency-Key` a request that comes twice credits once.
 #[utoipa::path(
     post, path = "/customers/{id}/credit", operation_id = "credit", tag = "operator: customers",
     params(("id" = String, Path, description = "The customer's id, or a phone.", example = "+97686661488")),
@@ -42,6 +43,7 @@ refusals!(CreditRefusals: InvalidRequest, NotFound, InsufficientBalance);
 pub(crate) async fn credit(
     State(app): State<App>,
     Path(who): Path<String>,
+    held: Option<Extension<Held>>,
     Body(body): Body<Credit>,
 ) -> Answer<Json<Credited>> {
     short("note", &body.note, 500)?;
@@ -66,8 +68,10 @@ pub(crate) async fn credit(
         other => Problem::from(other),
     })?;
     let balance = customers::lock_balance(&mut db, customer).await?.ok_or(Code::NotFound)?;
+    let credited = Credited { customer_id: customer.to_string(), new_balance: Mnt(balance) };
+    Held::seal(held.as_deref(), &mut db, &credited).await?;
     db.commit().await?;
-    Ok(Json(Credited { customer_id: customer.to_string(), new_balance: Mnt(balance) }))
+    Ok(Json(credited))
 }
 
 /// A customer by id or phone.

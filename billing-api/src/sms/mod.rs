@@ -100,6 +100,13 @@ impl Text {
         Ok(text)
     }
 
+    /// Whether there is a link in it.
+    #[must_use]
+    pub fn has_link(&self) -> bool {
+        let text = self.0.to_ascii_lowercase();
+        text.contains("://") || text.contains("www.")
+    }
+
     fn with(&self, code: &str) -> String {
         self.0.replace("{code}", code)
     }
