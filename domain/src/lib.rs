@@ -9,6 +9,7 @@ pub mod event;
 pub mod ids;
 pub mod ledger;
 pub mod meter;
+mod point;
 pub mod seq_nos;
 pub mod session;
 pub mod tariff;

@@ -6,133 +6,27 @@
 use std::cmp::Ordering;
 
 use crate::bands::SLOTS;
+pub use crate::point::{ChargingState, Doubt, Point, PointKind};
 use crate::tariff::{Tariff, Usage};
 use crate::units::{Timestamp, Wh};
 
-/// What the charger says of the car's charging: 1.6 `ChargePointStatus`, 2.0.1 `ChargingStateEnumType`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ChargingState {
-    /// Nothing told yet.
-    #[default]
-    Unknown = 0,
-    /// Energy flows, or may flow.
-    Charging = 1,
-    /// The car takes nothing: full, or paused by the car.
-    SuspendedEv = 2,
-    /// The charger gives nothing: load management or a fault. Never billed as waiting.
-    SuspendedEvse = 3,
-    /// Energy is over, the cable is still in the car (1.6 Finishing, 2.0.1 EVConnected).
-    Connected = 4,
-    /// No car.
-    Idle = 5,
-}
-
-impl ChargingState {
-    /// The state behind a stored number; unknown numbers read as `Unknown`.
-    pub fn from_code(code: i64) -> Self {
-        [Self::Unknown, Self::Charging, Self::SuspendedEv, Self::SuspendedEvse, Self::Connected, Self::Idle]
-            .into_iter()
-            .find(|state| *state as i64 == code)
-            .unwrap_or_default()
-    }
-}
-
-/// What a point measures. Of one moment, registers come before what the charger says of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PointKind {
-    /// The register at the start as StartTransaction told it, Wh. The best baseline.
-    MeterStart = 0,
-    /// A register sample of context `Transaction.Begin`, Wh. The second best.
-    Begin = 1,
-    /// A register sample, Wh.
-    Register = 2,
-    /// Power drawn, W.
-    Power = 3,
-    /// State of charge of the car, percent. Shown, never billed.
-    Soc = 4,
-    /// A [`ChargingState`], by its number.
-    State = 5,
-    /// The register at the end, Wh.
-    End = 6,
-}
-
-impl Ord for PointKind {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.rank().cmp(&other.rank())
-    }
-}
-
-impl PartialOrd for PointKind {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PointKind {
-    fn rank(self) -> u8 {
-        match self {
-            Self::MeterStart => 0,
-            Self::Begin => 1,
-            Self::Register => 2,
-            Self::End => 3,
-            Self::Power => 4,
-            Self::Soc => 5,
-            Self::State => 6,
-        }
-    }
-
-    /// The kind behind a stored number.
-    pub fn from_code(code: i64) -> Option<Self> {
-        [Self::MeterStart, Self::Begin, Self::Register, Self::Power, Self::Soc, Self::State, Self::End]
-            .into_iter()
-            .find(|kind| *kind as i64 == code)
-    }
-}
-
-/// One fact at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Point {
-    /// When, repaired.
-    pub at: Timestamp,
-    /// What.
-    pub kind: PointKind,
-    /// How much, in the unit of its kind.
-    pub value: i64,
-}
-
-/// Why a session's figures want a human eye.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
-    /// The start register was 0 beside a much larger one: the first real register became the baseline.
-    MissingBaseline = 1,
-    /// A register rose by more than the connector can deliver; the rise was not billed.
-    ImplausibleRise = 2,
-}
-
-impl Doubt {
-    /// The doubt behind a stored number.
-    pub fn from_code(code: i64) -> Option<Self> {
-        [Self::MissingBaseline, Self::ImplausibleRise].into_iter().find(|doubt| *doubt as i64 == code)
-    }
-
-    /// The word the store and the operator API use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingBaseline => "missing_baseline",
-            Self::ImplausibleRise => "implausible_rise",
-        }
-    }
-}
-
-/// A register that counts in tenths of a kWh stands still for most of a minute at 7 kW, so a stretch between readings of
-/// one register counts as waiting by itself only from here on. A car that says it is full counts at once.
+/// A stretch between readings of one register counts as waiting by itself, where the charger says nothing, only from here
+/// on, and only where it is this many times as long as the last step took: coarse registers stand still between their
+/// steps. A car that says it is full counts at once.
 const QUIET_MS: i64 = 60_000;
+const QUIET_STEPS: i64 = 3;
 
 /// Where the operator gave no maximum power: the largest plug there is (MCS, 1 MW) and more than any battery on top.
 const ANY_PLUG_W: i64 = 1_000_000;
 const ANY_PLUG_SLACK_WH: i64 = 100_000;
+/// Where a charge began at 0, only so much on top: more may be what the register stood at.
+const FROM_NOTHING_SLACK_WH: i64 = 10_000;
 /// Where the operator did: room for a register and a clock that both round.
 const KNOWN_PLUG_SLACK_WH: i64 = 200;
+/// The coarsest register counts in whole kWh; it stands still while a step gathers.
+const COARSEST_STEP_WH: i64 = 1000;
+/// Two readings of one register may differ by this much: tenths of a kWh in one, Wh in the other.
+const ROUNDED_WH: i64 = 100;
 
 /// The running figures of one session. Kept in the store beside the points, so that a restart goes on from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -145,6 +39,8 @@ pub struct Meter {
     pub register_at: Timestamp,
     /// When it was last read: what comes on top flowed after this, and until here nothing did.
     pub level_at: Timestamp,
+    /// How long the last step of the register took, milliseconds.
+    pub step_ms: i64,
     /// Energy outside the tariff's bands, and in each of them.
     pub energy_in: [Wh; SLOTS],
     /// The newest point folded in.
@@ -155,7 +51,7 @@ pub struct Meter {
     pub waiting_ms: i64,
     /// Whole seconds of waiting beyond the grace, outside the tariff's bands and in each of them.
     pub paid_waiting_s: [i64; SLOTS],
-    /// How long no rise was seen while the car was said to charge, milliseconds, up to the newest point.
+    /// How long no rise was seen while nothing was said of charging, milliseconds, up to the newest point.
     pub quiet_ms: i64,
     /// What the charger last said of charging.
     pub state: ChargingState,
@@ -202,7 +98,7 @@ impl Meter {
         let level_at = self.level_at;
         let reading = match point.kind {
             PointKind::MeterStart | PointKind::Begin | PointKind::Register | PointKind::End => {
-                self.take_register(Wh(point.value), point.at, tariff, max_power_w)
+                self.take_register(point, tariff, max_power_w)
             }
             PointKind::Power | PointKind::Soc | PointKind::State => Reading::Nothing,
         };
@@ -219,17 +115,25 @@ impl Meter {
         self.last_kind = point.kind as i64;
     }
 
-    fn take_register(&mut self, value: Wh, at: Timestamp, tariff: &Tariff, max_power_w: Option<i64>) -> Reading {
-        let (Some(baseline), Some(before)) = (self.baseline, self.register) else {
-            let baseline = *self.baseline.get_or_insert(value);
-            // The baseline can come from a later point than this one; never count below it.
-            self.register = Some(baseline);
+    fn take_register(&mut self, point: Point, tariff: &Tariff, max_power_w: Option<i64>) -> Reading {
+        let (value, at) = (Wh(point.value), point.at);
+        let baseline = *self.baseline.get_or_insert(value);
+        // The baseline can come from a later point than the first, where a clock was set: then no time is known.
+        let first = self.register.is_none();
+        if first {
             (self.register_at, self.level_at) = (at, at);
-            return Reading::Nothing;
-        };
+        }
+        let before = *self.register.get_or_insert(baseline);
         let rise = value - before;
         match rise.cmp(&Wh(0)) {
-            Ordering::Less => return Reading::Nothing,
+            Ordering::Less => {
+                // A 0 is a reading that failed.
+                let tells = matches!(point.kind, PointKind::Register | PointKind::End) && value > Wh(0);
+                if tells && rise < Wh(-ROUNDED_WH) {
+                    self.doubt.get_or_insert(Doubt::RegisterFell);
+                }
+                return Reading::Nothing;
+            }
             Ordering::Equal => {
                 self.level_at = at;
                 return Reading::Level;
@@ -237,9 +141,9 @@ impl Meter {
             Ordering::Greater => {}
         }
         let from_nothing = baseline == Wh(0) && before == Wh(0);
-        // In a few hours the largest plug could give what any register stands at, so a step from 0 gets no time.
-        let elapsed = if from_nothing && max_power_w.is_none() { 0 } else { at.since(self.register_at) };
-        if !plausible(rise, elapsed, max_power_w) {
+        let flowed_from = if rise <= Wh(COARSEST_STEP_WH) { self.register_at } else { self.level_at };
+        let most = most_wh(at.since(flowed_from), max_power_w.filter(|_| !first), from_nothing);
+        if i128::from(rise.0) > most {
             if from_nothing {
                 self.doubt = Some(Doubt::MissingBaseline);
                 self.baseline = Some(value);
@@ -251,6 +155,7 @@ impl Meter {
             return Reading::Nothing;
         }
         self.spread(rise, at, tariff);
+        self.step_ms = at.since(self.register_at);
         self.register = Some(value);
         (self.register_at, self.level_at) = (at, at);
         Reading::Rose
@@ -281,9 +186,10 @@ impl Meter {
             Waits::Perhaps => {
                 let known_ms = self.quiet_ms - self.last_at.since(level_at);
                 self.quiet_ms += at.since(self.last_at);
+                let least_ms = QUIET_MS.max(self.step_ms * QUIET_STEPS);
                 // Only the next reading tells whether energy flowed until what comes between two of them.
-                if reading == Reading::Level && self.quiet_ms >= QUIET_MS {
-                    let from = if known_ms >= QUIET_MS { level_at } else { at.plus_millis(-self.quiet_ms) };
+                if reading == Reading::Level && self.quiet_ms >= least_ms {
+                    let from = if known_ms >= least_ms { level_at } else { at.plus_millis(-self.quiet_ms) };
                     self.wait(from, at, tariff);
                 }
                 return;
@@ -310,8 +216,8 @@ impl Meter {
         }
         match self.state {
             ChargingState::SuspendedEv | ChargingState::Connected => Waits::Yes,
-            ChargingState::SuspendedEvse | ChargingState::Idle => Waits::No,
-            ChargingState::Unknown | ChargingState::Charging => match self.power_w {
+            ChargingState::SuspendedEvse | ChargingState::Idle | ChargingState::Charging => Waits::No,
+            ChargingState::Unknown => match self.power_w {
                 Some(watts) if watts > 0 => Waits::No,
                 Some(_) | None => Waits::Perhaps,
             },
@@ -371,11 +277,15 @@ enum Waits {
     Perhaps,
 }
 
-/// Maximum power × time + 10 %, and some slack.
-fn plausible(rise: Wh, elapsed_ms: i64, max_power_w: Option<i64>) -> bool {
-    let (watts, slack) = max_power_w.map_or((ANY_PLUG_W, ANY_PLUG_SLACK_WH), |watts| (watts, KNOWN_PLUG_SLACK_WH));
-    let most = i128::from(watts) * i128::from(elapsed_ms) * 11 / 10 / 3_600_000 + i128::from(slack);
-    i128::from(rise.0) <= most
+/// The most that can have flowed: maximum power × time + 10 %, and some slack.
+fn most_wh(elapsed_ms: i64, max_power_w: Option<i64>, from_nothing: bool) -> i128 {
+    let by = |watts: i64, slack: i64| i128::from(watts) * i128::from(elapsed_ms) * 11 / 36_000_000 + i128::from(slack);
+    match max_power_w {
+        Some(watts) => by(watts, KNOWN_PLUG_SLACK_WH),
+        // In a few hours the largest plug could give what any register stands at.
+        None if from_nothing => by(ANY_PLUG_W, FROM_NOTHING_SLACK_WH).min(ANY_PLUG_SLACK_WH.into()),
+        None => by(ANY_PLUG_W, ANY_PLUG_SLACK_WH),
+    }
 }
 
 #[cfg(test)]

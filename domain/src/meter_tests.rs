@@ -122,7 +122,7 @@ fn waiting_is_split_too_and_the_grace_takes_its_first_seconds() {
     let live = Meter::fold(charge.to_vec(), &tariff, None).usage_at(Timestamp(START + 300_000), &tariff);
     assert_eq!(live, meter.usage());
     // A stretch that turns out to be waiting after a minute is split where it was, not where that was known.
-    let quiet = [at(0, MeterStart, 0), at(70, Register, 100), at(140, Register, 100)];
+    let quiet = [at(50, MeterStart, 0), at(70, Register, 100), at(140, Register, 100)];
     assert_eq!(Meter::fold(quiet.to_vec(), &tariff, None).paid_waiting_s[..2], [10, 40]);
 }
 
@@ -166,10 +166,113 @@ fn energy_that_shows_only_later_is_no_waiting() {
     assert_eq!(fold(&[&start[..], &stood].concat()).waiting_s(), 790);
 }
 
+#[test]
+fn of_two_states_in_one_moment_the_one_that_costs_less_stays() {
+    use ChargingState::*;
+    use PointKind::*;
+    let waits = |told: [ChargingState; 2]| {
+        let points =
+            [at(0, MeterStart, 0), at(5, Register, 100), state(5, told[0]), state(5, told[1]), at(605, End, 100)];
+        fold(&points).waiting_s()
+    };
+    for paying in [SuspendedEv, Connected] {
+        for free in [Charging, SuspendedEvse, Idle] {
+            assert_eq!((waits([paying, free]), waits([free, paying])), (0, 0), "{paying:?} {free:?}");
+        }
+        assert_eq!(waits([paying, Unknown]), 600);
+    }
+    // The store keeps the larger number of one moment, so that must be the one that counts.
+    let all = [Unknown, Charging, SuspendedEv, SuspendedEvse, Connected, Idle];
+    assert!(all.iter().all(|state| ChargingState::from_code(*state as i64) == *state));
+    assert!([SuspendedEv, Connected].iter().all(|state| (*state as i64) < Idle as i64));
+    assert!([Charging, SuspendedEvse].iter().all(|state| *state as i64 > Idle as i64));
+    assert_eq!([1, 3].map(ChargingState::from_code), [Charging, SuspendedEvse], "as they were stored at first");
+}
+
+#[test]
+fn a_charger_that_says_it_charges_does_not_wait() {
+    use PointKind::*;
+    let said = [at(0, MeterStart, 0), state(1, ChargingState::Charging), at(10, Register, 100)];
+    assert_eq!(
+        fold(&[&said[..], &[at(600, Register, 100), at(601, Power, 0), at(900, End, 100)]].concat()).waiting_s(),
+        0
+    );
+}
+
+/// 3.7 kW by a register that counts in tenths of a kWh, read every 5 s: a step every 97 s.
+#[test]
+fn a_coarse_register_does_not_wait_between_its_steps() {
+    use PointKind::*;
+    let read = |seconds: i64| at(seconds, Register, (seconds * 3700 / 3600) / 100 * 100);
+    let mut points: Vec<_> = (0..360).map(|n| read(n * 5)).collect();
+    points[0].kind = MeterStart;
+    assert_eq!(fold(&points).waiting_s(), 0);
+    let full = points[359].value;
+    points.extend((360..600).map(|n| at(n * 5, Register, full)));
+    let waited = fold(&points).waiting_s();
+    assert!((1150..1300).contains(&waited), "full after half an hour: {waited}");
+}
+
+#[test]
+fn a_register_that_falls_is_seen_by_the_operator() {
+    use PointKind::*;
+    let doubt = |points: &[Point]| fold(points).doubt;
+    let charge = [at(0, MeterStart, 7000), at(600, Register, 9000)];
+    assert_eq!(doubt(&[&charge[..], &[at(900, End, 1000)]].concat()), Some(Doubt::RegisterFell));
+    assert_eq!(
+        doubt(&[&charge[..], &[at(900, Register, 500), at(1000, End, 9500)]].concat()),
+        Some(Doubt::RegisterFell)
+    );
+    assert_eq!(doubt(&[at(0, MeterStart, 999_999), at(600, End, 5000)]), Some(Doubt::RegisterFell), "began too high");
+    // A 0 is a reading that failed, and two readings of one register may be rounded differently.
+    assert_eq!(doubt(&[&charge[..], &[at(900, End, 0)]].concat()), None);
+    assert_eq!(doubt(&[&charge[..], &[at(600, End, 8950)]].concat()), None);
+    assert_eq!(Doubt::from_code(3).map(Doubt::as_str), Some("register_fell"));
+}
+
+#[test]
+fn a_reading_older_than_the_start_counts_from_its_register() {
+    use PointKind::*;
+    for (start, max_power_w) in [(0, None), (1000, None), (1000, Some(7000))] {
+        let points = [at(240, MeterStart, start), at(210, End, start + 1500), state(210, ChargingState::Idle)];
+        let meter = Meter::fold(points.to_vec(), &night_tariff(), max_power_w);
+        assert_eq!((meter.energy(), meter.doubt), (Wh(1500), None), "{start} {max_power_w:?}");
+        assert_eq!(meter.energy_in.iter().copied().sum::<Wh>(), Wh(1500));
+    }
+    let begun = [at(240, Begin, 1000), at(100, Register, 1200), at(200, Register, 1400)];
+    assert_eq!(fold(&begun).energy(), Wh(400));
+    let beyond = fold(&[at(240, MeterStart, 1000), at(210, End, 900_000)]);
+    assert_eq!((beyond.energy(), beyond.doubt), (Wh(0), Some(Doubt::ImplausibleRise)));
+}
+
+#[test]
+fn a_begin_of_zero_is_no_baseline_for_more_than_any_plug_gives_in_the_time() {
+    use PointKind::*;
+    let held = fold(&[at(0, MeterStart, 0), at(10, Register, 50_000), at(3610, End, 57_000)]);
+    assert_eq!((held.energy(), held.doubt), (Wh(7000), Some(Doubt::MissingBaseline)));
+    let fast = fold(&[at(0, MeterStart, 0), at(600, Register, 50_000)]);
+    assert_eq!((fast.energy(), fast.doubt), (Wh(50_000), None));
+    let known = Meter::fold(vec![at(0, MeterStart, 0), at(600, Register, 3_600)], &Tariff::default(), Some(22_000));
+    assert_eq!((known.energy(), known.doubt), (Wh(3_600), None));
+}
+
+#[test]
+fn a_spike_after_a_long_stand_is_held_back() {
+    use PointKind::*;
+    let hours = 3600;
+    let full = [at(0, MeterStart, 1000), at(hours, Register, 21_000), at(4 * hours, Register, 21_000)];
+    let meter = |more: &[Point]| Meter::fold([&full[..], more].concat(), &Tariff::default(), Some(22_000));
+    let spike = meter(&[at(4 * hours + 10, Register, 71_000), at(4 * hours + 20, End, 21_010)]);
+    assert_eq!((spike.energy(), spike.doubt), (Wh(20_010), Some(Doubt::ImplausibleRise)));
+    // A register in whole kWh stands still while a step gathers.
+    let step = meter(&[at(4 * hours + 5, Register, 22_000)]);
+    assert_eq!((step.energy(), step.doubt), (Wh(21_000), None));
+}
+
 fn any_point() -> impl Strategy<Value = Point> {
     (0i64..400, 0i64..7, 0i64..3000).prop_map(|(seconds, kind, value)| {
         let kind = PointKind::from_code(kind).unwrap_or(PointKind::Register);
-        at(seconds, kind, if kind == PointKind::State { value % 6 } else { value })
+        at(seconds, kind, if kind == PointKind::State { value % 9 } else { value })
     })
 }
 
@@ -189,14 +292,28 @@ proptest! {
 
     /// What ingest does: append in order, fold again when something comes late.
     #[test]
-    fn appending_ends_where_folding_does(points in prop::collection::vec(any_point(), 0..40)) {
+    fn appending_ends_where_folding_does(
+        points in prop::collection::vec(any_point(), 0..40), plug in prop::option::of(1000i64..50_000),
+    ) {
+        let fold = |points: &[Point]| Meter::fold(points.to_vec(), &Tariff::default(), plug);
         let mut live = Meter::default();
         for (n, point) in points.iter().enumerate() {
-            if !live.append(*point, &Tariff::default(), None) {
+            if !live.append(*point, &Tariff::default(), plug) {
                 live = fold(&points[..=n]);
             }
         }
         prop_assert_eq!(live, fold(&points));
+    }
+
+    /// The store keeps one state of a moment, the one with the larger number.
+    #[test]
+    fn a_state_that_the_store_drops_changes_nothing(points in prop::collection::vec(any_point(), 0..40)) {
+        let dropped = |point: &Point| {
+            let larger = |other: &Point| (other.at, other.kind) == (point.at, point.kind) && other.value > point.value;
+            point.kind == PointKind::State && points.iter().any(larger)
+        };
+        let kept: Vec<_> = points.iter().copied().filter(|point| !dropped(point)).collect();
+        prop_assert_eq!(fold(&kept), fold(&points));
     }
 
     #[test]

@@ -141,7 +141,8 @@ pub async fn sessions(db: &mut Db, status: Option<&str>, page: Page) -> Result<(
         let mut sql = QueryBuilder::new(
             "SELECT s.id, s.purchase_id, h.identity, s.connector, s.device_id, d.device_number, s.customer_id, c.phone, s.status, \
              s.id_tag, s.transaction_ref, s.fail_reason, s.stop_reason, \
-             COALESCE(s.review, CASE s.doubt WHEN 1 THEN 'missing_baseline' WHEN 2 THEN 'implausible_rise' END) AS review, s.requested_at, s.started_at, s.ended_at, \
+             COALESCE(s.review, CASE s.doubt WHEN 1 THEN 'missing_baseline' WHEN 2 THEN 'implausible_rise' \
+             WHEN 3 THEN 'register_fell' END) AS review, s.requested_at, s.started_at, s.ended_at, \
              COALESCE(s.register_wh - s.baseline_wh, 0) AS energy_wh, s.waiting_ms \
              FROM sessions s JOIN chargers h ON h.id = s.charger_id LEFT JOIN devices d ON d.id = s.device_id \
              LEFT JOIN customers c ON c.id = s.customer_id",

@@ -12,7 +12,8 @@ use crate::{Result, StoreError};
 /// Rows a statement; five binds each stay far below both engines' limits.
 const CHUNK: usize = 1000;
 
-/// Keeps points. One that is there already stays; where two tell different values, the larger stays.
+/// Keeps points. One that is there already stays; where two tell different values, the larger stays. States are numbered
+/// for that, see [`evm_domain::ChargingState`].
 pub async fn insert(db: &mut Db, points: &[(SessionId, Point)]) -> Result<()> {
     // PostgreSQL refuses to touch a row twice in one statement.
     let mut unique = BTreeMap::new();

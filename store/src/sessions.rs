@@ -1,10 +1,12 @@
 //! Charging sessions: one row each, loaded and saved whole by the writer that holds it.
 
 mod begin;
+mod names;
 mod running;
 
 pub use begin::{Begun, NewRequest, NewSession, Requested, fail, insert, mark_begun, request, take_numbers};
-pub use running::{Live, abandoned, requested_before, running};
+pub use names::{attach, forget_names, merge};
+pub use running::{Live, abandoned, claim_stop, requested_before, running};
 
 use evm_domain::{
     ChargerId, ChargingState, CustomerId, DeviceId, Meter, PurchaseId, Session, SessionId, Status, Timestamp, Wh,
@@ -40,6 +42,7 @@ struct Row {
     last_kind: i16,
     waiting_ms: i64,
     quiet_ms: i64,
+    step_ms: i64,
     charging_state: i16,
     power_w: Option<i64>,
     soc: Option<i64>,
@@ -60,7 +63,7 @@ macro_rules! columns {
         concat!(
             "s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, s.remote_start_id, ",
             "s.start_key, s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, ",
-            "s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.charging_state, s.power_w, s.soc, s.doubt, ",
+            "s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.step_ms, s.charging_state, s.power_w, s.soc, s.doubt, ",
             "s.version, s.level_at, s.utc_offset_min, s.band_figures, s.seq_nos, d.max_power_w, ",
             tariff_columns!()
         )
@@ -90,6 +93,7 @@ impl TryFrom<Row> for Session {
             last_kind: row.last_kind.into(),
             waiting_ms: row.waiting_ms,
             quiet_ms: row.quiet_ms,
+            step_ms: row.step_ms,
             state: ChargingState::from_code(row.charging_state.into()),
             power_w: row.power_w,
             soc: row.soc,
@@ -180,47 +184,11 @@ lists! {
     /// Sessions that were given up, or finished by their customer, before they began and that these tags belong to, locked
     /// until the transaction ends.
     never_begun_by_tags => "s.status IN ('failed', 'finished') AND s.transaction_ref IS NULL AND s.customer_id IS NOT NULL AND s.id_tag";
-}
-
-/// Joins what was told of a transaction before its customer was known into the session that asked for it.
-pub async fn merge(db: &mut Db, from: SessionId, into: SessionId, now: Timestamp) -> Result<()> {
-    on!(db, conn => {
-        sqlx::query(
-            "UPDATE sessions SET version = version + 1, status = 'failed', fail_reason = 'merged', transaction_ref = NULL, device_id = NULL, settled_at = $2 \
-             WHERE id = $1",
-        )
-        .bind(from.to_string())
-        .bind(now.0)
-        .execute(&mut *conn)
-        .await?;
-        sqlx::query("UPDATE readings SET session_id = $2 WHERE session_id = $1")
-            .bind(from.to_string())
-            .bind(into.to_string())
-            .execute(&mut *conn)
-            .await?;
-    });
-    Ok(())
-}
-
-/// Gives a session the device and the prices of a connector that it did not name at first, by a clock that is so far ahead
-/// of UTC.
-pub async fn attach(
-    db: &mut Db,
-    session: SessionId,
-    device: DeviceId,
-    tariff_id: &str,
-    utc_offset_min: i16,
-) -> Result<()> {
-    on!(db, conn => {
-        sqlx::query("UPDATE sessions SET version = version + 1, device_id = $2, tariff_id = $3, utc_offset_min = $4 WHERE id = $1 AND tariff_id IS NULL")
-            .bind(session.to_string())
-            .bind(device.to_string())
-            .bind(tariff_id)
-            .bind(utc_offset_min)
-            .execute(conn)
-            .await?;
-    });
-    Ok(())
+    /// The last sessions at the connectors of these chargers, where they were settled without the charger's word of the end,
+    /// locked until the transaction ends.
+    never_ended => "s.status = 'finished' AND s.ended_at IS NULL AND s.transaction_ref IS NOT NULL AND NOT EXISTS \
+        (SELECT 1 FROM sessions n WHERE n.charger_id = s.charger_id AND n.connector = s.connector \
+        AND n.requested_at > s.requested_at AND n.transaction_ref IS NOT NULL) AND s.charger_id";
 }
 
 macro_rules! lookups {
@@ -331,7 +299,7 @@ pub async fn save_figures(db: &mut Db, changed: &[(&Session, Option<i64>)], now:
             "UPDATE sessions SET version = version + 1, baseline_wh = v.column2, register_wh = v.column3, register_at = v.column4, \
              last_at = v.column5, last_kind = v.column6, waiting_ms = v.column7, quiet_ms = v.column8, \
              charging_state = v.column9, power_w = v.column10, soc = v.column11, doubt = v.column12, \
-             heard_at = v.column13, band_figures = v.column14, seq_nos = v.column15, level_at = v.column16 FROM (",
+             heard_at = v.column13, band_figures = v.column14, seq_nos = v.column15, level_at = v.column16, step_ms = v.column17 FROM (",
         );
         push_rows(&mut sql, changed, |row, (s, version)| {
             let m = &s.meter;
@@ -351,9 +319,10 @@ pub async fn save_figures(db: &mut Db, changed: &[(&Session, Option<i64>)], now:
                 .bind(tariffs::figures_text(m, &s.tariff))
                 .bind(Some(s.seq_nos.to_string()).filter(|text| !text.is_empty()))
                 .bind(m.level_at.0)
+                .bind(m.step_ms)
                 .bind(*version);
         });
-        sql.push(") AS v WHERE sessions.id = v.column1 AND sessions.version = COALESCE(v.column17, sessions.version)");
+        sql.push(") AS v WHERE sessions.id = v.column1 AND sessions.version = COALESCE(v.column18, sessions.version)");
         sql.build().execute(conn).await?.rows_affected()
     });
     if saved == changed.len() as u64 { Ok(()) } else { Err(StoreError::conflict()) }
