@@ -8,8 +8,14 @@ use serde_json::Value;
 
 use super::lenient::{decimal, field, list, text, time, whole};
 
-/// Samples read of one message; more than any station sends.
+/// Meter values read of one message, and samples of one of them; more than any station sends.
 const MOST: usize = 2000;
+
+/// The largest register, Wh, or power, W, that is believed.
+const LARGEST: i64 = 1_000_000_000_000;
+
+/// Where energy is measured, the best place first. 1.6 and 2.0.1 know no others.
+const PLACES: [&str; 5] = ["Outlet", "Inlet", "Cable", "Body", "EV"];
 
 /// What a measurand tells, where it tells something to us.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,24 +25,53 @@ enum Measure {
     Soc,
 }
 
+struct Sample {
+    kind: PointKind,
+    measure: Measure,
+    /// An index in [`PLACES`].
+    place: usize,
+    phase: Option<String>,
+    value: Decimal,
+}
+
+/// A register as a point takes it.
+pub(super) fn is_believable(value: i64) -> bool {
+    (0..=LARGEST).contains(&value)
+}
+
 /// The points of `meterValue` lists: 1.6 `MeterValue`, 2.0.1 `MeterValueType`.
 pub(super) fn points(meter_values: &[Value], received: Timestamp) -> Vec<Point> {
     // Some stations tell one moment's phases in a meter value each.
-    let mut moments: BTreeMap<Timestamp, Vec<&Value>> = BTreeMap::new();
-    for meter_value in meter_values.iter().take(MOST) {
+    let mut moments: BTreeMap<Timestamp, Vec<Sample>> = BTreeMap::new();
+    for meter_value in first_and_last(meter_values) {
         let at = time(meter_value, "timestamp", received);
-        moments.entry(at).or_default().extend(list(meter_value, "sampledValue"));
+        let samples = first_and_last(list(meter_value, "sampledValue")).filter_map(read);
+        moments.entry(at).or_default().extend(samples);
     }
-    moments.into_iter().flat_map(|(at, samples)| points_at(at, &samples)).collect()
+    // Registers of two places are two registers: one message bills from one of them.
+    let energy = moments.values().flatten().filter(|sample| sample.measure == Measure::Energy);
+    let place = energy.map(|sample| sample.place).min();
+    moments
+        .into_iter()
+        .flat_map(|(at, mut samples)| {
+            samples.retain(|sample| sample.measure != Measure::Energy || Some(sample.place) == place);
+            points_at(at, samples)
+        })
+        .collect()
 }
 
-fn points_at(at: Timestamp, samples: &[&Value]) -> Vec<Point> {
+/// The begin of a charge stands first, its end last.
+fn first_and_last(all: &[Value]) -> impl Iterator<Item = &Value> {
+    let skipped = all.len().saturating_sub(MOST);
+    all.iter().take(1).chain(all.iter().skip(1 + skipped))
+}
+
+fn points_at(at: Timestamp, samples: Vec<Sample>) -> Vec<Point> {
     // A total counts before phases; without one, L1 to L3 add up.
     let mut totals: BTreeMap<(PointKind, Measure), Decimal> = BTreeMap::new();
     let mut phases: BTreeMap<(PointKind, Measure), BTreeMap<String, Decimal>> = BTreeMap::new();
-    for sample in samples.iter().take(MOST) {
-        let Some((kind, measure, value)) = read(sample) else { continue };
-        match text(sample, "phase").as_deref() {
+    for Sample { kind, measure, phase, value, .. } in samples {
+        match phase.as_deref() {
             None => {
                 let total = totals.entry((kind, measure)).or_insert(value);
                 *total = value.max(*total);
@@ -55,11 +90,11 @@ fn points_at(at: Timestamp, samples: &[&Value]) -> Vec<Point> {
     totals
         .into_iter()
         .filter_map(|((kind, _), value)| Some(Point { at, kind, value: whole(value)? }))
-        .filter(|point| (0..=1_000_000_000_000).contains(&point.value))
+        .filter(|point| is_believable(point.value))
         .collect()
 }
 
-fn read(sample: &Value) -> Option<(PointKind, Measure, Decimal)> {
+fn read(sample: &Value) -> Option<Sample> {
     // 1.6 sends a bare value in some firmwares; as an object it is the rule.
     let context = text(sample, "context");
     // Clock-aligned values belong to the grid's books, not to a transaction.
@@ -72,9 +107,9 @@ fn read(sample: &Value) -> Option<(PointKind, Measure, Decimal)> {
         Some("SoC") => (Measure::Soc, "Percent"),
         Some(_) => return None,
     };
-    if text(sample, "location").is_some_and(|location| location != "Outlet") && measure == Measure::Energy {
-        return None;
-    }
+    let location = text(sample, "location");
+    let place = PLACES.iter().position(|place| location.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(place)));
+    let place = if measure == Measure::Energy { place? } else { 0 };
     let kind = match (measure, context.as_deref()) {
         (Measure::Energy, Some("Transaction.Begin")) => PointKind::Begin,
         (Measure::Energy, Some("Transaction.End")) => PointKind::End,
@@ -94,7 +129,9 @@ fn read(sample: &Value) -> Option<(PointKind, Measure, Decimal)> {
     let multiplier = unit_of_measure.and_then(|unit| field(unit, "multiplier")).and_then(decimal).and_then(whole);
     let exponent = kilo + multiplier.unwrap_or(0);
     let value = decimal(field(sample, "value")?)?;
-    Some((kind, measure, scaled(value, exponent)?))
+    // Three phases of what is far too much cannot even be added up.
+    let value = scaled(value, exponent).filter(|value| value.abs() <= LARGEST.into())?;
+    Some(Sample { kind, measure, place, phase: text(sample, "phase"), value })
 }
 
 fn scaled(value: Decimal, exponent: i64) -> Option<Decimal> {
@@ -105,6 +142,7 @@ fn scaled(value: Decimal, exponent: i64) -> Option<Decimal> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lenient::format_time;
     use super::*;
     use serde_json::json;
 
@@ -151,12 +189,55 @@ mod tests {
     }
 
     #[test]
+    fn of_very_many_meter_values_the_first_and_the_last_are_read() {
+        let one = |n: i64| json!({ "timestamp": format_time(Timestamp(1_790_000_000_000 + n * 1000)), "sampledValue": [{ "value": n }] });
+        let all: Vec<_> = (0..3000).map(one).collect();
+        let read = points(&all, RECEIVED);
+        assert_eq!(read.len(), MOST);
+        assert_eq!((read.first().map(|p| p.value), read.last().map(|p| p.value)), (Some(0), Some(2999)));
+        let of_one_moment: Vec<_> = (0..3000).map(|n| json!({ "value": n })).collect();
+        assert_eq!(of(of_one_moment.into()), [(PointKind::Register, 2999)]);
+    }
+
+    #[test]
+    fn energy_is_read_at_the_outlet_or_else_where_it_is_measured() {
+        let at = |location: &str, value: i64| json!({ "value": value, "location": location });
+        let read = |samples: Value| of(samples).into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+        assert_eq!(read(json!([at("Outlet", 5), at("Inlet", 9)])), [5]);
+        assert_eq!(read(json!([at("Inlet", 9), { "value": 5 }, at("Cable", 8)])), [5]);
+        assert_eq!(read(json!([at("outlet", 5)])), [5]);
+        assert_eq!(read(json!([at("Cable", 8), at("Inlet", 9)])), [9]);
+        assert_eq!(read(json!([at("EV", 7), at("Body", 6)])), [6]);
+        assert_eq!(read(json!([at("EV", 7)])), [7]);
+        assert!(read(json!([at("Upstream", 7)])).is_empty());
+        let phase =
+            |location: &str, phase: &str, value: i64| json!({ "value": value, "location": location, "phase": phase });
+        let phases =
+            json!([at("Inlet", 99), phase("Outlet", "L1", 1), phase("Outlet", "L2", 2), phase("Inlet", "L3", 50)]);
+        assert_eq!(read(phases), [3], "never summed with another place");
+        // Two registers are not one: a message that reads the outlet is not read elsewhere at another moment.
+        let moment = |seconds: i64, sample: Value| json!({ "timestamp": format_time(Timestamp(1_790_000_000_000 + seconds * 1000)), "sampledValue": [sample] });
+        let both = points(&[moment(0, at("Outlet", 5)), moment(9, at("Inlet", 800))], RECEIVED);
+        assert_eq!(both.iter().map(|p| p.value).collect::<Vec<_>>(), [5]);
+        // Power and charge are shown, wherever they are measured.
+        assert_eq!(of(json!([{ "value": 7, "measurand": "SoC", "location": "EV" }])), [(PointKind::Soc, 7)]);
+    }
+
+    #[test]
     fn what_never_bills() {
         assert!(of(json!([{ "value": "1", "context": "Sample.Clock" }])).is_empty());
         assert!(of(json!([{ "value": "1", "measurand": "Energy.Active.Export.Register" }])).is_empty());
         assert!(of(json!([{ "value": "1", "measurand": "Energy.Active.Import.Interval" }])).is_empty());
         assert!(of(json!([{ "value": "1", "unit": "kvarh" }])).is_empty());
         assert!(of(json!([{ "value": "-5" }, { "value": "abc" }, {}, 5])).is_empty());
+    }
+
+    #[test]
+    fn numbers_beyond_all_measure_are_none() {
+        let phase = |phase: &str| json!({ "value": "7".repeat(29), "phase": phase });
+        assert!(of(json!([phase("L1"), phase("L2"), phase("L3")])).is_empty());
+        assert!(of(json!([{ "value": "7".repeat(29), "unit": "kWh" }, { "value": "-8e28" }])).is_empty());
+        assert_eq!(of(json!([phase("L1"), { "value": 5 }])), [(PointKind::Register, 5)]);
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn start(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static
     update.start_key = Some(
         [raw("connectorId"), raw("timestamp"), raw("idTag"), raw("meterStart")].join("|").chars().take(300).collect(),
     );
-    if let Some(value) = meter_start.filter(|value| *value >= 0) {
+    if let Some(value) = meter_start.filter(|value| samples::is_believable(*value)) {
         update.points.push(Point { at: update.at, kind: PointKind::MeterStart, value });
     }
     let problem = if update.points.is_empty() { Some("no meterStart") } else { None };
@@ -105,9 +105,12 @@ fn start(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static
 
 fn meter_values(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static str>) {
     let mut update = update(Phase::Updated, received);
-    // KEBA reports a charge on connector 0.
-    update.connector = connector(payload, "connectorId").map(|n| n.max(1));
     update.transaction = transaction(payload);
+    // KEBA reports a charge on connector 0; without a transaction that is the station's main meter.
+    update.connector = match connector(payload, "connectorId") {
+        Some(0) if update.transaction.is_none() => return (ChargerEvent::Noted, None),
+        told => told.map(|n| n.max(1)),
+    };
     update.points = samples::points(list(payload, "meterValue"), received);
     if update.points.is_empty() {
         return (ChargerEvent::Noted, None);
@@ -121,7 +124,7 @@ fn stop(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static 
     update.id_tag = tag(payload, "idTag");
     update.reason = Some(text(payload, "reason").unwrap_or_else(|| "Local".into()));
     update.points = samples::points(list(payload, "transactionData"), received);
-    let meter_stop = integer(payload, "meterStop").filter(|value| *value >= 0);
+    let meter_stop = integer(payload, "meterStop").filter(|value| samples::is_believable(*value));
     if let Some(value) = meter_stop {
         update.points.push(Point { at: update.at, kind: PointKind::End, value });
     }

@@ -55,6 +55,28 @@ fn meter_values_on_connector_0_belong_to_1() {
 }
 
 #[test]
+fn the_main_meter_belongs_to_no_connector() {
+    for nobodys in [Value::Null, json!(0), json!(-1)] {
+        let told = json!({ "connectorId": 0, "transactionId": nobodys, "meterValue": [{ "sampledValue": [{ "value": "7" }] }] });
+        assert_eq!(event("MeterValues", told), ChargerEvent::Noted);
+    }
+}
+
+#[test]
+fn a_register_that_no_meter_has_is_set_aside() {
+    for (action, name) in [("StartTransaction", "meterStart"), ("StopTransaction", "meterStop")] {
+        for (value, is_one) in
+            [(-1, false), (1_000_000_000_000_i64, true), (1_000_000_000_001, false), (i64::MAX, false)]
+        {
+            let told = json!({ "connectorId": 1, "transactionId": 7, name: value });
+            let Decision::Ingest(decoded) = decode(action, &told, RECEIVED) else { panic!() };
+            let ChargerEvent::Transaction(update) = decoded.event else { panic!() };
+            assert_eq!((update.points.len() == 1, decoded.problem.is_none()), (is_one, is_one), "{name} {value}");
+        }
+    }
+}
+
+#[test]
 fn statuses_tell_of_charging() {
     let told = json!({ "connectorId": 1, "errorCode": "NoError", "status": "SuspendedEV" });
     let ChargerEvent::Status(report) = event("StatusNotification", told) else { panic!() };
