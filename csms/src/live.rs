@@ -1,5 +1,6 @@
 //! What runs beside the sockets: the live event, charges that fell silent, and the node's own sign of life.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ const LONE_END_MS: i64 = 60_000;
 const ASK_AGAIN_MS: i64 = 30_000;
 /// Sessions a page.
 const PAGE: i64 = 1000;
+/// Rounds of forgetting frames at a time.
+const MOST_ROUNDS: u32 = 20;
 /// Published events are forgotten after a week.
 const KEEP_EVENTS_MS: i64 = 7 * 24 * 3_600_000;
 
@@ -78,15 +81,19 @@ async fn repeat(work: Work, node: &Node, shutdown: &CancellationToken) {
     }
 }
 
-/// Says that this node lives, writes down who was heard, and lets go of sockets whose end could not be written.
+/// Says that this node lives, writes down who was heard and who is held after all, and lets go of sockets whose end could not be written.
 pub(crate) async fn renew_node(node: &Node) -> Result<()> {
     let now = evm_store::now();
     let mut db = node.store.begin().await?;
     leases::take(&mut db, &format!("node:{}", node.id), &node.id, NODE_TTL_MS, now).await?;
     let heard = node.registry.heard_since(now.plus_millis(-HEARD_MS));
     chargers::seen(&mut db, &heard).await?;
-    let lost: Vec<(ChargerId, i64)> = chargers::held_by(&mut db, &node.id)
-        .await?
+    let noted = chargers::held_by(&mut db, &node.id).await?;
+    let known: HashSet<ChargerId> = noted.iter().map(|(charger, ..)| *charger).collect();
+    let mut held = node.registry.connections();
+    held.retain(|(charger, _)| !known.contains(charger));
+    chargers::still_held(&mut db, &held, &node.id).await?;
+    let lost: Vec<(ChargerId, i64)> = noted
         .into_iter()
         .filter(|(charger, connected_at, _)| now.since(*connected_at) > NODE_TTL_MS && !node.registry.holds(*charger))
         .map(|(charger, _, epoch)| (charger, epoch))
@@ -190,11 +197,18 @@ fn before(now: Timestamp, duration: Duration) -> Timestamp {
     now.plus_millis(-i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Forgets what is too old.
+/// Forgets what is too old. Frames go some thousand at a time, so that nobody waits for it long.
 async fn forget(node: &Node) -> Result<()> {
     let now = evm_store::now();
+    for _ in 0..MOST_ROUNDS {
+        let mut db = node.store.begin().await?;
+        let gone = frames::forget(&mut db, before(now, node.config.keep_frames)).await?;
+        db.commit().await?;
+        if gone == 0 {
+            break;
+        }
+    }
     let mut db = node.store.begin().await?;
-    frames::forget(&mut db, before(now, node.config.keep_frames)).await?;
     outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;
     db.commit().await
 }

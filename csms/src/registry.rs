@@ -102,6 +102,11 @@ impl Registry {
         seen.filter(|(_, at)| *at >= since).collect()
     }
 
+    /// The sockets and their epochs.
+    pub(crate) fn connections(&self) -> Vec<(ChargerId, i64)> {
+        self.map().iter().map(|(charger, held)| (*charger, held.epoch)).collect()
+    }
+
     /// Whether a socket of this charger is held.
     pub(crate) fn holds(&self, charger: ChargerId) -> bool {
         self.map().contains_key(&charger)

@@ -144,15 +144,17 @@ async fn what_others_change_between_samples_is_not_written_over(version: Version
     let settled = settle::settle_by_id(&mut db, running.id.parse().unwrap(), "other", evm_store::now()).await.unwrap();
     db.commit().await.unwrap();
     let billed = settled.unwrap().bill.energy.0;
-    let told =
-        charger.wait_until(SOON, |state| state.connector(1).is_some_and(|c| c.delivered_wh > billed + 200)).await;
-    assert!(told.is_ok());
-    let later = system.session("later samples", |session| session.energy_wh > billed).await;
-    assert_eq!((later.status.as_str(), later.stop_reason.as_deref()), ("finished", Some("other")));
-    charger.unplug(1).await;
+    // It goes on charging: it is stopped, and its own end corrects the bill.
+    let later = system.session("the charger's own end", |session| session.ended_at.is_some()).await;
+    assert_eq!((later.status.as_str(), later.stop_reason.as_deref()), ("finished", Some("Remote")));
+    assert!(later.energy_wh > billed);
+    let stop = match version {
+        Version::V16 => "RemoteStopTransaction",
+        Version::V201 => "RequestStopTransaction",
+    };
+    assert_eq!(system.frames(stop).await.len(), 1);
     let told =
         charger.wait_until(SOON, |state| state.queued == 0 && !state.connectors[0].in_transaction).await.unwrap();
-    system.session("the charger's own end", |session| session.ended_at.is_some()).await;
     assert_eq!(system.billed_wh().await, told.connector(1).unwrap().delivered_wh);
     assert!(system.frames("MeterValues").await.iter().all(|frame| frame.problem.is_none()));
     charger.shutdown().await;
@@ -214,5 +216,31 @@ async fn a_request_that_never_begins_frees_its_device() {
     let again = NewRequest { now: evm_store::now(), ..request };
     sessions::request(&mut db, &again).await.unwrap();
     db.commit().await.unwrap();
+    system.end().await;
+}
+
+/// Another node takes this one for dead while it pauses.
+#[tokio::test]
+async fn a_node_that_paused_says_that_it_still_holds_its_chargers() {
+    let system = system(|_| {}).await;
+    let charger = Charger::spawn(ChargerConfig::new(&system.url, "CP-1", Version::V16));
+    charger.wait_until(SOON, |state| state.booted).await.unwrap();
+    let mut db = system.store.begin().await.unwrap();
+    let epoch = chargers::by_id(&mut db, system.station).await.unwrap().unwrap().epoch;
+    chargers::disconnect(&mut db, &[(system.station, epoch)], evm_store::now()).await.unwrap();
+    db.commit().await.unwrap();
+    let deadline = tokio::time::Instant::now() + SOON;
+    loop {
+        let mut db = system.store.read().await.unwrap();
+        let noted = chargers::by_id(&mut db, system.station).await.unwrap().unwrap();
+        assert_eq!(noted.epoch, epoch, "it never left");
+        if noted.online {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "still offline");
+        drop(db);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    charger.shutdown().await;
     system.end().await;
 }

@@ -1,5 +1,9 @@
 //! Charging stations, their connections and the states of their connectors.
 
+mod connections;
+
+pub use connections::{connect, disconnect, disconnect_dead_nodes, held_by, still_held};
+
 use evm_domain::{ChargerId, CustomerId, DeviceId, StatusReport, Tariff, Timestamp};
 use hmac::{Hmac, Mac};
 use sqlx::QueryBuilder;
@@ -166,71 +170,6 @@ pub async fn set_time_zone(db: &mut Db, charger: ChargerId, time_zone: &str) -> 
             .await?;
     });
     Ok(())
-}
-
-/// Notes new connections held by `node`; their epochs come back.
-pub async fn connect(
-    db: &mut Db,
-    new: &[(ChargerId, &str)],
-    node: &str,
-    now: Timestamp,
-) -> Result<Vec<(ChargerId, i64)>> {
-    if new.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<(String, i64)> = on!(db, conn => {
-        let mut sql = QueryBuilder::new("UPDATE chargers SET epoch = epoch + 1, online = TRUE, node = ");
-        sql.push_bind(node).push(", connected_at = ").push_bind(now.0).push(", last_seen_at = ").push_bind(now.0);
-        sql.push(", version = v.column2 FROM (");
-        push_rows(&mut sql, new, |row, (charger, version)| {
-            row.bind(charger.to_string()).bind(*version);
-        });
-        sql.push(") AS v WHERE chargers.id = v.column1 RETURNING chargers.id, chargers.epoch");
-        sql.build_query_as().fetch_all(conn).await?
-    });
-    rows.into_iter().map(|(charger, epoch)| Ok((id(&charger)?, epoch))).collect()
-}
-
-/// Notes ended connections; one that is not the newest of its charger changes nothing.
-pub async fn disconnect(db: &mut Db, gone: &[(ChargerId, i64)], now: Timestamp) -> Result<()> {
-    if gone.is_empty() {
-        return Ok(());
-    }
-    on!(db, conn => {
-        let mut sql = QueryBuilder::new("UPDATE chargers SET online = FALSE, node = NULL, last_seen_at = ");
-        sql.push_bind(now.0).push(" FROM (");
-        push_rows(&mut sql, gone, |row, (charger, epoch)| {
-            row.bind(charger.to_string()).bind(*epoch);
-        });
-        sql.push(") AS v WHERE chargers.id = v.column1 AND chargers.epoch = v.column2");
-        sql.build().execute(conn).await?;
-    });
-    Ok(())
-}
-
-/// Marks as offline what a node held whose lease `node:{name}` ran out.
-pub async fn disconnect_dead_nodes(db: &mut Db, now: Timestamp) -> Result<u64> {
-    Ok(on!(db, conn => {
-        sqlx::query(
-            "UPDATE chargers SET online = FALSE, node = NULL WHERE online AND NOT EXISTS \
-             (SELECT 1 FROM leases l WHERE l.name = 'node:' || chargers.node AND l.expires_at >= $1)",
-        )
-        .bind(now.0)
-        .execute(conn)
-        .await?
-        .rows_affected()
-    }))
-}
-
-/// The stations that a node is said to hold: when they connected, and their epochs.
-pub async fn held_by(db: &mut Db, node: &str) -> Result<Vec<(ChargerId, Timestamp, i64)>> {
-    let rows: Vec<(String, Option<i64>, i64)> = on!(db, conn => {
-        sqlx::query_as("SELECT id, connected_at, epoch FROM chargers WHERE node = $1 AND online")
-            .bind(node)
-            .fetch_all(conn)
-            .await?
-    });
-    rows.into_iter().map(|(charger, at, epoch)| Ok((id(&charger)?, Timestamp(at.unwrap_or_default()), epoch))).collect()
 }
 
 /// What a station told of itself at a boot.

@@ -1,6 +1,6 @@
 //! One batch in one transaction: load what it touches, apply it in memory, write the differences, commit.
 
-use evm_domain::ChargerEvent;
+use evm_domain::{ChargerEvent, StatusReport};
 use evm_store::chargers::{self, Boot};
 use evm_store::{Result, Store, frames, settle};
 
@@ -121,7 +121,10 @@ async fn note_stations(db: &mut evm_store::Db, told: &[&Told]) -> Result<()> {
                 serial: serial.clone(),
                 firmware: firmware.clone(),
             }),
-            ChargerEvent::Status(report) => reports.push((message.charger, report.clone())),
+            ChargerEvent::Status(report) => {
+                // By our clock: it is compared with what we have written.
+                reports.push((message.charger, StatusReport { at: message.received, ..report.clone() }));
+            }
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 use evm_domain::ChargerId;
 use evm_domain::{Phase, Session, Status, TransactionUpdate};
 
-use super::charge::Entry;
+use super::charge::{Entry, OLDER_MS};
 
 /// Where an update belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(super) enum Match {
     Merge { from: usize, into: usize },
     /// It begins a session.
     New,
+    /// To the request `by`, or it begins a session: the charger has used the id of `old` again, which is over (2.0.1).
+    Reused { old: usize, by: Option<usize> },
     /// Nobody knows.
     Nowhere,
 }
@@ -23,13 +25,21 @@ pub(super) fn find(entries: &[Entry], charger: ChargerId, update: &TransactionUp
     let here = |test: &dyn Fn(&Entry) -> bool| {
         entries.iter().position(|entry| entry.session.charger == charger && !entry.gone && test(entry))
     };
+    let begins = update.phase == Phase::Started || update.own_id;
     let request = here(&|entry| entry.session.status == Status::Requested && asks_for(&entry.session, update));
+    // A charge may begin after its request was given up or finished; it still is that customer's.
+    let late = || here(&|entry| begins && is_late(&entry.session) && asks_for(&entry.session, update));
     let named =
         update.transaction.as_deref().and_then(|id| here(&|entry| entry.session.transaction.as_deref() == Some(id)));
-    match (named, request) {
-        (Some(from), Some(into)) if entries[from].session.customer.is_none() => return Match::Merge { from, into },
-        (Some(named), _) => return Match::Session(named),
-        (None, _) => {}
+    if let Some(named) = named {
+        let session = &entries[named].session;
+        let is_somebodys = session.customer.is_some() || session.id_tag.is_some();
+        let by_other = is_somebodys && (request.is_some() || is_of_another_card(session, update));
+        if session.status == Status::Finished && by_other {
+            return Match::Reused { old: named, by: request };
+        }
+        let wanted = request.or_else(late).filter(|_| session.customer.is_none());
+        return wanted.map_or(Match::Session(named), |into| Match::Merge { from: named, into });
     }
     if let Some(key) = &update.start_key
         && let Some(same) = here(&|entry| entry.start_key.as_ref() == Some(key))
@@ -39,12 +49,26 @@ pub(super) fn find(entries: &[Entry], charger: ChargerId, update: &TransactionUp
     if let Some(request) = request {
         return Match::Session(request);
     }
-    if update.phase == Phase::Started || update.own_id {
-        // A charge may begin after its request was given up or finished; it still is that customer's.
-        let late = here(&|entry| is_late(&entry.session) && asks_for(&entry.session, update));
-        return late.map_or(Match::New, Match::Session);
+    if begins {
+        let again = here(&|entry| is_told_again(&entry.session, update));
+        return again.or_else(late).map_or(Match::New, Match::Session);
     }
     open_transaction(entries, charger, update).map_or(Match::Nowhere, Match::Session)
+}
+
+/// Whether a card begins what a transaction of the same id, which is over, was not begun with.
+fn is_of_another_card(over: &Session, update: &TransactionUpdate) -> bool {
+    let later = update.at > over.ended_at.unwrap_or(over.meter.last_at);
+    let other = over.id_tag.is_some() && update.id_tag.is_some() && over.id_tag != update.id_tag;
+    update.phase == Phase::Started && later && other
+}
+
+/// Whether a start is told once more, with another time: the tag was made for this one charge. In 2.0.1 the transaction's id
+/// says it.
+fn is_told_again(session: &Session, update: &TransactionUpdate) -> bool {
+    let made_for_it = session.remote_start_id.is_some() && asks_for(session, update);
+    let same_connector = update.connector.is_none_or(|connector| connector == session.connector);
+    !update.own_id && session.status == Status::Active && made_for_it && same_connector
 }
 
 fn is_late(session: &Session) -> bool {
@@ -57,17 +81,29 @@ fn asks_for(session: &Session, update: &TransactionUpdate) -> bool {
     session.customer.is_some() && (by_tag || by_number)
 }
 
-/// A message with an id that is none (−1, 0, unknown): the transaction that is open at its connector.
+/// A message with an id that is none (−1, 0, unknown): the transaction that is open at its connector, of its tag before any
+/// other. One that was settled without the charger's word is open to the charger.
 fn open_transaction(entries: &[Entry], charger: ChargerId, update: &TransactionUpdate) -> Option<usize> {
-    let mut open = entries.iter().enumerate().filter(|(_, entry)| {
-        let s = &entry.session;
+    // Meter values of 1.6 are dated one by one.
+    let sampled = update.points.iter().map(|point| point.at).max().filter(|_| update.phase == Phase::Updated);
+    let at = sampled.unwrap_or(update.at);
+    let of_tag = |s: &Session| update.id_tag.is_some() && s.id_tag == update.id_tag;
+    let open = |s: &Session| {
         let same_connector = update.connector.is_none_or(|connector| s.connector == connector);
+        let since_then = s.started_at.is_none_or(|began| began.since(at) <= OLDER_MS);
         // A stop with a wrong id must not end whatever runs: it has to name the right tag.
-        let same_tag = update.transaction.is_none()
-            || update.phase != Phase::Ended
-            || (update.id_tag.is_some() && s.id_tag == update.id_tag);
-        s.charger == charger && s.status == Status::Active && same_connector && same_tag
-    });
-    let first = open.next().map(|(n, _)| n);
-    if open.next().is_some() { None } else { first }
+        let may_end = update.transaction.is_none() || update.phase != Phase::Ended || of_tag(s);
+        s.charger == charger && same_connector && since_then && may_end
+    };
+    let runs = |s: &Session| s.status == Status::Active;
+    let settled = |s: &Session| s.status == Status::Finished && s.ended_at.is_none() && s.transaction.is_some();
+    let all = |test: &dyn Fn(&Session) -> bool| {
+        let fits = |entry: &Entry| !entry.gone && open(&entry.session) && test(&entry.session);
+        entries.iter().enumerate().filter(|(_, entry)| fits(entry)).map(|(n, _)| n).collect::<Vec<_>>()
+    };
+    let wishes: [&dyn Fn(&Session) -> bool; 4] =
+        [&|s| runs(s) && of_tag(s), &|s| settled(s) && of_tag(s), &runs, &settled];
+    let found = wishes.into_iter().map(|wish| all(wish)).find(|found| !found.is_empty())?;
+    // Which of several is meant, nobody knows.
+    if let [only] = found[..] { Some(only) } else { None }
 }

@@ -80,7 +80,7 @@ pub async fn requested_before(db: &mut Db, before: Timestamp) -> Result<Vec<Sess
 }
 
 /// Active sessions to be ended without the charger: it is offline and was last heard before `silent`; its connector is
-/// free since before `silent`; or it told the end without a start before `lone`.
+/// free since before `silent`, by our clock; or it told the end without a start before `lone`.
 pub async fn abandoned(db: &mut Db, silent: Timestamp, lone: Timestamp) -> Result<Vec<SessionId>> {
     ids(on!(db, conn => {
         sqlx::query_as(
@@ -96,6 +96,24 @@ pub async fn abandoned(db: &mut Db, silent: Timestamp, lone: Timestamp) -> Resul
         .fetch_all(conn)
         .await?
     }))
+}
+
+/// Notes that a charge which goes on after it was settled is to be stopped. `false`: its charger has told the end, or was
+/// asked after `asked_before`.
+pub async fn claim_stop(db: &mut Db, session: SessionId, asked_before: Timestamp, now: Timestamp) -> Result<bool> {
+    let claimed = on!(db, conn => {
+        sqlx::query(
+            "UPDATE sessions SET version = version + 1, stop_asked_at = $3 WHERE id = $1 AND status = 'finished' \
+             AND ended_at IS NULL AND (stop_asked_at IS NULL OR stop_asked_at <= $2)",
+        )
+        .bind(session.to_string())
+        .bind(asked_before.0)
+        .bind(now.0)
+        .execute(conn)
+        .await?
+        .rows_affected()
+    });
+    Ok(claimed > 0)
 }
 
 fn ids(rows: Vec<(String,)>) -> Result<Vec<SessionId>> {

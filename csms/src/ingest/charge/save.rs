@@ -10,6 +10,9 @@ use super::{Desk, Entry};
 use crate::ingest::Then;
 use crate::ingest::batch::Taken;
 
+/// A charge that goes on after it was settled is not stopped more often than this.
+const STOP_AGAIN_MS: i64 = 60_000;
+
 impl Desk {
     /// Writes what changed. `true`: there are new events in the outbox. The charges as they are after the commit come back
     /// too.
@@ -20,6 +23,7 @@ impl Desk {
         now: Timestamp,
     ) -> Result<(bool, Vec<Found>)> {
         let mut has_events = self.end_displaced(db, now).await?;
+        sessions::forget_names(db, &self.reused).await?;
         for (from, into) in &self.merges {
             sessions::merge(db, *from, *into, now).await?;
         }
@@ -53,6 +57,7 @@ impl Desk {
         settle::settle(db, &mut over, now).await?;
         self.save(db, now).await?;
         self.ask_for_more(outcomes);
+        self.stop_what_goes_on(db, outcomes, now).await?;
         Ok((has_events, self.committed()))
     }
 
@@ -88,6 +93,19 @@ impl Desk {
                 (Some(_), _) => None,
             };
         }
+    }
+
+    /// A charge that was settled without the charger's word and goes on: it is to end, so that its bill is corrected.
+    async fn stop_what_goes_on(&self, db: &mut Db, outcomes: &mut [Taken], now: Timestamp) -> Result<()> {
+        for (outcome, n) in &self.going_on {
+            let session = &self.entries[*n].session;
+            if let Some(transaction) = session.transaction.clone()
+                && sessions::claim_stop(db, session.id, now.plus_millis(-STOP_AGAIN_MS), now).await?
+            {
+                outcomes[*outcome].then = Some(Then::Stop(transaction));
+            }
+        }
+        Ok(())
     }
 
     /// Before the new holder of the device is written, for the device takes one live session only.
@@ -130,7 +148,12 @@ impl Desk {
             .iter()
             .filter_map(|entry| {
                 let tariff_id = entry.new.clone()?;
-                Some(NewSession { session: entry.session.clone(), tariff_id, start_key: entry.start_key.clone() })
+                let mut session = entry.session.clone();
+                if entry.overtaken {
+                    // The other one holds the place.
+                    session.status = Status::Finished;
+                }
+                Some(NewSession { session, tariff_id, start_key: entry.start_key.clone() })
             })
             .collect();
         let inserted: HashSet<_> = sessions::insert(db, &new, now).await?.into_iter().collect();

@@ -13,6 +13,8 @@ pub(super) struct Wanted {
     pub(super) tags: Vec<String>,
     pub(super) start_tags: Vec<String>,
     pub(super) starters: Vec<ChargerId>,
+    /// Chargers that end a transaction without saying which.
+    pub(super) nameless_ends: Vec<String>,
 }
 
 impl Wanted {
@@ -25,6 +27,9 @@ impl Wanted {
                     wanted.transactions.extend(update.transaction.clone().map(|id| (message.charger, id)));
                     wanted.start_keys.extend(update.start_key.clone());
                     wanted.tags.extend(update.id_tag.clone());
+                    if update.phase == Phase::Ended && update.transaction.is_none() {
+                        wanted.nameless_ends.push(message.charger.to_string());
+                    }
                     if update.phase == Phase::Started || update.own_id {
                         wanted.start_tags.extend(update.id_tag.clone());
                         if update.phase == Phase::Started || update.id_tag.is_some() || update.connector.is_some() {

@@ -1,0 +1,90 @@
+//! Which node holds the socket of which station.
+
+use evm_domain::{ChargerId, Timestamp};
+use sqlx::QueryBuilder;
+
+use crate::engine::{Db, on};
+use crate::rows::push_rows;
+use crate::{Result, id};
+
+/// Notes new connections held by `node`; their epochs come back.
+pub async fn connect(
+    db: &mut Db,
+    new: &[(ChargerId, &str)],
+    node: &str,
+    now: Timestamp,
+) -> Result<Vec<(ChargerId, i64)>> {
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, i64)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE chargers SET epoch = epoch + 1, online = TRUE, node = ");
+        sql.push_bind(node).push(", connected_at = ").push_bind(now.0).push(", last_seen_at = ").push_bind(now.0);
+        sql.push(", version = v.column2 FROM (");
+        push_rows(&mut sql, new, |row, (charger, version)| {
+            row.bind(charger.to_string()).bind(*version);
+        });
+        sql.push(") AS v WHERE chargers.id = v.column1 RETURNING chargers.id, chargers.epoch");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    rows.into_iter().map(|(charger, epoch)| Ok((id(&charger)?, epoch))).collect()
+}
+
+/// Notes ended connections; one that is not the newest of its charger changes nothing.
+pub async fn disconnect(db: &mut Db, gone: &[(ChargerId, i64)], now: Timestamp) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE chargers SET online = FALSE, node = NULL, last_seen_at = ");
+        sql.push_bind(now.0).push(" FROM (");
+        push_rows(&mut sql, gone, |row, (charger, epoch)| {
+            row.bind(charger.to_string()).bind(*epoch);
+        });
+        sql.push(") AS v WHERE chargers.id = v.column1 AND chargers.epoch = v.column2");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Marks as offline what a node held whose lease `node:{name}` ran out.
+pub async fn disconnect_dead_nodes(db: &mut Db, now: Timestamp) -> Result<u64> {
+    Ok(on!(db, conn => {
+        sqlx::query(
+            "UPDATE chargers SET online = FALSE, node = NULL WHERE online AND NOT EXISTS \
+             (SELECT 1 FROM leases l WHERE l.name = 'node:' || chargers.node AND l.expires_at >= $1)",
+        )
+        .bind(now.0)
+        .execute(conn)
+        .await?
+        .rows_affected()
+    }))
+}
+
+/// The stations that a node is said to hold: when they connected, and their epochs.
+pub async fn held_by(db: &mut Db, node: &str) -> Result<Vec<(ChargerId, Timestamp, i64)>> {
+    let rows: Vec<(String, Option<i64>, i64)> = on!(db, conn => {
+        sqlx::query_as("SELECT id, connected_at, epoch FROM chargers WHERE node = $1 AND online")
+            .bind(node)
+            .fetch_all(conn)
+            .await?
+    });
+    rows.into_iter().map(|(charger, at, epoch)| Ok((id(&charger)?, Timestamp(at.unwrap_or_default()), epoch))).collect()
+}
+
+/// Says that a node still holds these connections: another one took it for dead while it paused. A station that has
+/// connected anew since then is left as it is.
+pub async fn still_held(db: &mut Db, held: &[(ChargerId, i64)], node: &str) -> Result<()> {
+    for held in held.chunks(1000) {
+        on!(&mut *db, conn => {
+            let mut sql = QueryBuilder::new("UPDATE chargers SET online = TRUE, node = ");
+            sql.push_bind(node).push(" FROM (");
+            push_rows(&mut sql, held, |row, (charger, epoch)| {
+                row.bind(charger.to_string()).bind(*epoch);
+            });
+            sql.push(") AS v WHERE chargers.id = v.column1 AND chargers.epoch = v.column2 AND NOT chargers.online");
+            sql.build().execute(conn).await?;
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Which transaction and which place a session has, where that shows later.
+
+use evm_domain::{DeviceId, SessionId, Timestamp};
+
+use crate::Result;
+use crate::engine::{Db, on};
+
+/// Joins what was told of a transaction before its customer was known into the session that asked for it.
+pub async fn merge(db: &mut Db, from: SessionId, into: SessionId, now: Timestamp) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query(
+            "UPDATE sessions SET version = version + 1, status = 'failed', fail_reason = 'merged', transaction_ref = NULL, device_id = NULL, settled_at = $2 \
+             WHERE id = $1",
+        )
+        .bind(from.to_string())
+        .bind(now.0)
+        .execute(&mut *conn)
+        .await?;
+        sqlx::query("UPDATE readings SET session_id = $2 WHERE session_id = $1")
+            .bind(from.to_string())
+            .bind(into.to_string())
+            .execute(&mut *conn)
+            .await?;
+    });
+    Ok(())
+}
+
+/// Gives a session the device and the prices of a connector that it did not name at first, by a clock that is so far ahead
+/// of UTC.
+pub async fn attach(
+    db: &mut Db,
+    session: SessionId,
+    device: DeviceId,
+    tariff_id: &str,
+    utc_offset_min: i16,
+) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("UPDATE sessions SET version = version + 1, device_id = $2, tariff_id = $3, utc_offset_min = $4 WHERE id = $1 AND tariff_id IS NULL")
+            .bind(session.to_string())
+            .bind(device.to_string())
+            .bind(tariff_id)
+            .bind(utc_offset_min)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
+/// Takes the ids of their transactions from sessions that are over: the charger has begun other transactions under them.
+/// What is left of each is for people to read.
+pub async fn forget_names(db: &mut Db, over: &[SessionId]) -> Result<()> {
+    for session in over {
+        on!(&mut *db, conn => {
+            sqlx::query("UPDATE sessions SET version = version + 1, transaction_ref = transaction_ref || '/' || id WHERE id = $1")
+                .bind(session.to_string())
+                .execute(conn)
+                .await?;
+        });
+    }
+    Ok(())
+}
