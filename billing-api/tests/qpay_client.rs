@@ -304,9 +304,15 @@ async fn only_card_payments_are_given_back_and_once() {
     let made = invoice(&sim, &client).await.invoice_id;
     let card = sim.pay_silently(&made, 10_000, Kind::Card).unwrap();
     let bank = sim.pay_silently(&made, 10_000, Kind::P2p).unwrap();
-    assert_eq!(client.refund(&card).await, Ok(()));
-    for no in [&card, &bank] {
-        assert!(matches!(client.refund(no).await, Err(QpayError::Refused { status: 400, .. })));
+    for _ in 0..2 {
+        assert_eq!(client.refund(&card).await, Ok(()), "given back before is given back");
+    }
+    let no = client.refund(&bank).await.unwrap_err();
+    assert!(matches!(no, QpayError::Refused { status: 400, .. }) && no.is_clear());
+    for status in [403, 422] {
+        sim.fault(Call::Refund, 1, Fault::Keyless(status));
+        let doubtful = client.refund(&bank).await.unwrap_err();
+        assert!(doubtful == QpayError::Refused { status, key: String::new() } && !doubtful.is_clear());
     }
     let statuses: Vec<PaymentStatus> = client.check(&made).await.unwrap().into_iter().map(|p| p.status).collect();
     assert_eq!(statuses, [PaymentStatus::Refunded, PaymentStatus::Paid]);

@@ -30,10 +30,8 @@ pub(crate) async fn gate(
         tokio::time::sleep(time).await;
     }
     let response = match fault {
-        Some(Fault::Status(status)) => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            refuse(status, "SOMETHING_WENT_WRONG", "told to fail")
-        }
+        Some(Fault::Status(status)) => refuse(code(status), "SOMETHING_WENT_WRONG", "told to fail"),
+        Some(Fault::Keyless(status)) => (code(status), Html("<html><body>No</body></html>")).into_response(),
         Some(Fault::NotJson) => Html("<html><body>Bad Gateway</body></html>").into_response(),
         Some(Fault::TooLarge) => "x".repeat(3_000_000).into_response(),
         Some(Fault::Cut) => cut(&socket).await,
@@ -48,6 +46,10 @@ pub(crate) async fn gate(
     };
     sim.state().answered(place, response.status().as_u16());
     response
+}
+
+fn code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 async fn cut(socket: &Socket) -> Response {

@@ -74,6 +74,8 @@ pub enum Call {
 pub enum Fault {
     /// Answers this status and does nothing.
     Status(u16),
+    /// Answers this status with an error that has no key, as what stands before the gateway may, and does nothing.
+    Keyless(u16),
     /// Answers 200 with a page of HTML and does nothing.
     NotJson,
     /// Answers 200 with three million bytes and does nothing.

@@ -159,20 +159,22 @@ impl QpayClient {
     /// Every payment of an invoice, each once, whatever its status.
     ///
     /// # Errors
-    /// See [`QpayError`]; a payment that cannot be read makes the whole answer [`QpayError::Unknown`], because
-    /// leaving it out would lose money.
+    /// See [`QpayError`]; a payment that is or was paid and cannot be read makes the whole answer
+    /// [`QpayError::Unknown`], because leaving it out would lose money.
     pub async fn check(&self, invoice_id: &str) -> Result<Vec<Payment>, QpayError> {
-        let (mut all, mut seen): (Vec<Payment>, HashSet<String>) = Default::default();
+        let (mut all, mut seen, mut skipped): (Vec<Payment>, HashSet<String>, usize) = Default::default();
         for page in 1..=MAX_PAGES {
             let (name, method, path) = ("check", Method::POST, &["payment", "check"]);
             let body = Some(wire::check_body(invoice_id, page));
             let answer = self.shared.call(Call { name, method, path, body, repeatable: true }).await?;
             let (rows, count) = wire::payments(&answer, page)?;
             let full = rows.len() >= wire::PAGE_LIMIT;
-            let known = all.len();
-            all.extend(rows.into_iter().filter(|row| seen.insert(row.payment_id.clone())));
+            let before = all.len() + skipped;
+            skipped += rows.iter().filter(|row| row.is_none()).count();
+            all.extend(rows.into_iter().flatten().filter(|row| seen.insert(row.payment_id.clone())));
+            let known = all.len() + skipped;
             // A page that says nothing new is the last, whatever the gateway counts.
-            if all.len() == known || !(full || count.is_some_and(|count| count > all.len())) {
+            if known == before || !(full || count.is_some_and(|count| count > known)) {
                 return Ok(all);
             }
         }
@@ -188,14 +190,17 @@ impl QpayClient {
         wire::origin(&self.shared.call(Call { name, method, path, body: None, repeatable: true }).await?)
     }
 
-    /// Gives a card payment back, whole. Never repeated by itself: after [`QpayError::Unknown`], [`check`](Self::check)
-    /// says whether it is `Refunded`.
+    /// Gives a card payment back, whole. One that was given back before, by whomever, is given back too. Never repeated by
+    /// itself: after an error that is not [clear](QpayError::is_clear), [`check`](Self::check) says whether it is still `Paid`.
     ///
     /// # Errors
     /// See [`QpayError`]; a payment from bank to bank is `Refused`.
     pub async fn refund(&self, payment_id: &str) -> Result<(), QpayError> {
         let (name, method, path) = ("refund", Method::DELETE, &["payment", "refund", payment_id]);
-        self.shared.call(Call { name, method, path, body: Some(json!({})), repeatable: false }).await.map(drop)
+        match self.shared.call(Call { name, method, path, body: Some(json!({})), repeatable: false }).await {
+            Err(QpayError::Refused { key, .. }) if key == "PAYMENT_ALREADY_CANCELED" => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub enum QpayError {
     /// gateway itself failed, or one that cannot be read.
     #[error("the payment gateway's answer is not known: {0}")]
     Unknown(String),
-    /// The gateway understood and said no.
+    /// The gateway, or what stands before it, said no.
     #[error("the payment gateway refused: {status} {key}")]
     Refused {
         /// The HTTP status, 400 to 499.
@@ -36,6 +36,15 @@ impl QpayError {
     /// Whether the call may have been carried out although it failed here.
     pub fn may_have_reached(&self) -> bool {
         matches!(self, Self::Unknown(_))
+    }
+
+    /// Whether it is sure that what was asked was not done: by its key, the gateway itself said no.
+    pub fn is_clear(&self) -> bool {
+        match self {
+            Self::Invalid(_) | Self::NotFound => true,
+            Self::Refused { status, key } => *status != 429 && !key.is_empty(),
+            _ => false,
+        }
     }
 
     /// Whether the same question may be answered later; the others stay as they are until somebody changes something.

@@ -79,7 +79,7 @@ fn read(status: u16, body: &[u8]) -> Result<Value, QpayError> {
         408 => Err(QpayError::Unknown("HTTP 408".into())),
         400..=499 => {
             let key = key(body);
-            let missing = key.is_empty() || key.ends_with("NOTFOUND") || key.ends_with("NOT_FOUND");
+            let missing = key.ends_with("NOTFOUND") || key.ends_with("NOT_FOUND");
             if status == 422 && missing { Err(QpayError::NotFound) } else { Err(QpayError::Refused { status, key }) }
         }
         _ => Err(QpayError::Unknown(format!("HTTP {status}"))),
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(read(409, br#"{"error":17}"#), refused(409, ""));
         assert_eq!(read(401, b""), Err(QpayError::Unauthorised));
         assert_eq!(read(422, br#"{"error":"INVOICE_NOTFOUND"}"#), Err(QpayError::NotFound));
-        assert_eq!(read(422, b"nothing"), Err(QpayError::NotFound));
+        assert_eq!(read(422, b"nothing"), refused(422, ""));
         assert_eq!(read(422, br#"{"error":"INVOICE_PAID"}"#), refused(422, "INVOICE_PAID"));
         for unknown in [read(200, b"<html>"), read(302, b""), read(408, b""), read(500, b"{}"), read(503, b"")] {
             assert!(unknown.is_err_and(|e| e.may_have_reached()));

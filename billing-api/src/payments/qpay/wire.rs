@@ -188,8 +188,9 @@ pub(super) fn invoice_state(answer: &Value) -> Result<InvoiceState, QpayError> {
     })
 }
 
-/// One page of payments, and how many there are in all by the gateway's word. The first page without any must say so.
-pub(super) fn payments(answer: &Value, page: usize) -> Result<(Vec<Payment>, Option<usize>), QpayError> {
+/// One page of payments, `None` for an attempt at one that cannot be read, and how many there are in all by the gateway's
+/// word. The first page without any must say so.
+pub(super) fn payments(answer: &Value, page: usize) -> Result<(Vec<Option<Payment>>, Option<usize>), QpayError> {
     let rows = match &answer["rows"] {
         Value::Array(rows) => rows.as_slice(),
         Value::Null if answer.is_object() => &[],
@@ -200,7 +201,16 @@ pub(super) fn payments(answer: &Value, page: usize) -> Result<(Vec<Payment>, Opt
     if rows.is_empty() && !said_none && page == 1 {
         return Err(unreadable("rows"));
     }
-    Ok((rows.iter().map(payment).collect::<Result<_, _>>()?, count))
+    let read = |row| match payment(row) {
+        Err(_) if !was_paid(row) => Ok(None),
+        payment => payment.map(Some),
+    };
+    Ok((rows.iter().map(read).collect::<Result<_, _>>()?, count))
+}
+
+/// Whether a row of payments is about money that came; one without a status may be.
+fn was_paid(row: &Value) -> bool {
+    word(&row["payment_status"]).is_none_or(|status| matches!(status.as_str(), "PAID" | "REFUNDED"))
 }
 
 pub(super) fn origin(answer: &Value) -> Result<PaymentOrigin, QpayError> {

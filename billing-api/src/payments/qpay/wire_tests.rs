@@ -16,7 +16,7 @@ fn row(changes: Value) -> Value {
 }
 
 fn one(row: Value) -> Result<Payment, QpayError> {
-    payments(&json!({ "count": 1, "paid_amount": 100, "rows": [row] }), 1).map(|(mut all, _)| all.remove(0))
+    payments(&json!({ "count": 1, "paid_amount": 100, "rows": [row] }), 1).map(|(mut all, _)| all.remove(0).unwrap())
 }
 
 #[test]
@@ -68,6 +68,9 @@ fn a_payment_that_cannot_be_read_spoils_the_answer() {
         json!({ "payment_id": "a\nb" }),
         json!({ "payment_id": "1".repeat(101) }),
         json!({ "payment_status": null }),
+        json!({ "payment_id": null }),
+        json!({ "payment_id": null, "payment_status": null }),
+        json!({ "payment_id": null, "payment_status": "refunded" }),
     ] {
         assert!(one(row(odd.clone())).is_err_and(|e| e.may_have_reached()), "{odd}");
     }
@@ -81,6 +84,19 @@ fn a_payment_that_cannot_be_read_spoils_the_answer() {
         json!("OK"),
     ] {
         assert!(payments(&odd, 1).is_err(), "{odd}");
+    }
+}
+
+#[test]
+fn an_attempt_that_cannot_be_read_spoils_nothing() {
+    for odd in [
+        json!({ "payment_id": null, "payment_status": "NEW" }),
+        json!({ "payment_id": "", "payment_status": "failed", "payment_amount": null }),
+        json!({ "payment_id": null, "payment_status": "UNHEARD_OF" }),
+    ] {
+        let (read, count) = payments(&json!({ "count": 2, "rows": [row(odd.clone()), row(json!({}))] }), 1).unwrap();
+        assert_eq!((read.len(), count), (2, Some(2)), "{odd}");
+        assert!(read[0].is_none() && read[1].as_ref().is_some_and(|paid| paid.counts() == Money(10_000)), "{odd}");
     }
 }
 
