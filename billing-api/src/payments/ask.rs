@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use evm_domain::{InvoiceId, Money};
 use evm_store::gateway::{self, Findings, Kind, Received};
-use evm_store::invoices::{self, Invoice, State};
+use evm_store::invoices::{self, Invoice};
 use evm_store::{Result as StoreResult, StoreError, checks, failpoint, now};
 
 use super::PaymentError;
@@ -82,14 +82,14 @@ async fn canceled_there(qpay: &QpayClient, gateway_id: &str) -> bool {
 /// Cancels at the gateway; what was paid in the meantime is booked first.
 async fn close(app: &App, qpay: &QpayClient, claimed: &Invoice, gateway_id: &str) -> Result<Invoice, PaymentError> {
     let late = match qpay.cancel_invoice(gateway_id).await {
-        Ok(Canceled::Canceled) | Err(QpayError::NotFound) => Findings::default(),
+        Ok(Canceled::Canceled) => Findings::default(),
         Ok(Canceled::Paid) => findings(qpay, gateway_id).await?,
-        Err(QpayError::Refused { status, key }) if status != 429 => {
-            // It can still be paid there; a callback would tell of it, and the money become balance.
-            tracing::warn!(invoice = %claimed.id, status, key, "the gateway does not cancel an invoice");
-            Findings::default()
+        Err(error) if error.is_passing() || error == QpayError::Unauthorised => return Err(error.into()),
+        Err(error) => {
+            // It can still be paid there: a callback or the customer's question would tell of it, and the money become balance.
+            tracing::warn!(invoice = %claimed.id, %error, "the gateway does not cancel an invoice");
+            findings(qpay, gateway_id).await?
         }
-        Err(error) => return Err(error.into()),
     };
     failpoint("cancel.answered");
     let mut db = app.store.begin().await?;
@@ -101,15 +101,14 @@ async fn close(app: &App, qpay: &QpayClient, claimed: &Invoice, gateway_id: &str
     Ok(invoice)
 }
 
-/// All that the gateway says was paid on an invoice, and given back.
-pub(crate) async fn findings(qpay: &QpayClient, gateway_id: &str) -> Result<Findings, QpayError> {
-    let payments = match qpay.check(gateway_id).await {
-        Err(QpayError::NotFound) => {
-            tracing::warn!("the gateway does not know an invoice that it made");
-            Vec::new()
-        }
-        payments => payments?,
-    };
+/// All that the gateway says was paid on an invoice, and given back. That it does not know an invoice which it made is no
+/// answer.
+async fn findings(qpay: &QpayClient, gateway_id: &str) -> Result<Findings, QpayError> {
+    qpay.check(gateway_id).await.map(to_book)
+}
+
+/// What of the gateway's list of an invoice's payments is to be booked.
+pub(crate) fn to_book(payments: Vec<Payment>) -> Findings {
     let mut found = Findings::default();
     for payment in payments {
         match payment.status {
@@ -122,10 +121,14 @@ pub(crate) async fn findings(qpay: &QpayClient, gateway_id: &str) -> Result<Find
                 );
             }
             PaymentStatus::Refunded => found.refunded.push(payment.payment_id),
+            // How the gateway spells it is not known.
+            PaymentStatus::Other(word) if matches!(word.as_str(), "CANCELED" | "CANCELLED") => {
+                found.refunded.push(payment.payment_id);
+            }
             _ => {}
         }
     }
-    Ok(found)
+    found
 }
 
 fn received(payment: Payment) -> Received {
@@ -165,10 +168,7 @@ async fn look_for_lost(app: &App, qpay: &QpayClient, claimed: &Invoice) -> Resul
 
 /// The gateway's id of the invoice that a payment is of, if that is this one.
 async fn id_of_lost(qpay: &QpayClient, claimed: &Invoice, payment: &str) -> Result<Option<String>, QpayError> {
-    let unknown = |error| match error {
-        QpayError::NotFound | QpayError::Refused { .. } | QpayError::Invalid(_) => Ok(None),
-        passing => Err(passing),
-    };
+    let unknown = |error: QpayError| if error.is_clear() { Ok(None) } else { Err(error) };
     let gateway_id = match qpay.get_payment(payment).await {
         Ok(origin) => origin.invoice_id,
         Err(error) => return unknown(error),
@@ -191,8 +191,8 @@ async fn adopt(db: &mut evm_store::Db, claimed: &Invoice, gateway_id: &str) -> S
 
 /// Where an invoice stands after asking the gateway now; as it is known where the gateway does not answer.
 pub(crate) async fn fresh(app: &App, invoice: Invoice, gap_ms: i64) -> Answer<Invoice> {
-    // What is paid stays paid; what nobody can pay, because the gateway never made it, has nothing to be asked.
-    if invoice.state == State::Success || invoice.gateway_id.is_none() || app.config.qpay.is_none() {
+    // One that the gateway never made nobody can pay. One that is paid can be paid twice.
+    if invoice.gateway_id.is_none() || app.config.qpay.is_none() {
         return Ok(invoice);
     }
     match ask(app, invoice.id, gap_ms).await {

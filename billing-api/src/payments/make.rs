@@ -7,7 +7,7 @@ use evm_store::invoices::{self, Begun, Invoice, State};
 use evm_store::purchases::Unpayable;
 use evm_store::{StoreError, failpoint, now};
 
-use super::ask::ask;
+use super::ask;
 use super::qpay::{NewInvoice, QpayClient, QpayError};
 use crate::App;
 use crate::http::problem::{Answer, Code, Problem};
@@ -44,9 +44,8 @@ pub(crate) async fn for_purchase(
             }
             Ok(Begun::Outdated(invoice)) => {
                 drop(db);
-                if let Err(error) = ask(app, invoice.id, 0).await {
-                    tracing::warn!(invoice = %invoice.id, %error, "replaced without asking; what was paid becomes balance");
-                }
+                // Where the gateway does not answer, what was paid becomes balance.
+                ask::fresh(app, invoice, 0).await?;
                 replace = true;
             }
         }
@@ -119,10 +118,20 @@ async fn call(app: &App, qpay: &QpayClient, invoice: &Invoice) -> Answer<Invoice
             if opened.hints > 0 || !opened.state.is_open() {
                 app.nudge.notify_one();
             }
-            // Paid otherwise while the gateway was being asked.
-            if opened.state == State::Canceled { Err(Code::AlreadyPaid.into()) } else { Ok(opened) }
+            ended(opened.state).map_or(Ok(opened), |code| Err(code.into()))
         }
         Err(error) => not_made(app, invoice, refusal(&error)).await,
+    }
+}
+
+/// Why nobody should pay an invoice that the gateway made: it ended while the gateway was being asked.
+fn ended(state: State) -> Option<Code> {
+    match state {
+        State::Creating | State::Pending => None,
+        // Its purchase was paid otherwise.
+        State::Canceled => Some(Code::AlreadyPaid),
+        // Another node took the answer for lost.
+        State::Success | State::Error => Some(Code::GatewayNoAnswer),
     }
 }
 
@@ -144,5 +153,16 @@ fn refusal(error: &QpayError) -> Problem {
         QpayError::Invalid(_) | QpayError::Refused { .. } | QpayError::NotFound | QpayError::Unauthorised => {
             Code::GatewayRefused.into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_open_invoice_is_to_be_paid() {
+        assert!([State::Creating, State::Pending].into_iter().all(|state| ended(state).is_none()));
+        assert!([State::Success, State::Error, State::Canceled].into_iter().all(|state| ended(state).is_some()));
     }
 }

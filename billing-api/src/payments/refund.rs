@@ -4,8 +4,8 @@ use evm_store::refunds::{self, CardRefund};
 use evm_store::{StoreError, failpoint, gateway, invoices, now};
 
 use super::PaymentError;
-use super::ask::findings;
-use super::qpay::{QpayClient, QpayError};
+use super::ask::to_book;
+use super::qpay::{PaymentStatus, QpayClient, QpayError};
 use crate::App;
 
 /// Asks the gateway, on a task of its own, unless somebody does or did a moment ago.
@@ -21,42 +21,60 @@ async fn claimed(app: &App, card: &CardRefund) -> Result<(), PaymentError> {
     db.commit().await?;
     let qpay = app.config.qpay.as_ref().ok_or_else(|| QpayError::NotSent("QPay is not set up".into()))?;
     // An earlier try may have succeeded without our hearing of it; the gateway is not asked twice to give money away.
-    if tries > 0 && already(app, qpay, card).await? {
-        return Ok(());
+    if tries > 0 && given_back(standing(app, qpay, card).await?.as_ref()) {
+        return given_out(app, card).await;
     }
     let answer = qpay.refund(&card.payment_id).await;
     failpoint("refund.answered");
     match answer {
-        Ok(()) => {}
-        Err(QpayError::NotFound | QpayError::Invalid(_)) => return not_given_out(app, qpay, card).await,
-        Err(QpayError::Refused { status, .. }) if status != 429 => return not_given_out(app, qpay, card).await,
-        Err(error) => return Err(error.into()),
+        Ok(()) => given_out(app, card).await,
+        Err(error) if error.is_clear() => not_given_out(app, qpay, card, error).await,
+        Err(error) => Err(error.into()),
     }
+}
+
+/// The gateway refused, so the money becomes balance; but only while the gateway lists it as paid.
+async fn not_given_out(
+    app: &App,
+    qpay: &QpayClient,
+    card: &CardRefund,
+    refusal: QpayError,
+) -> Result<(), PaymentError> {
+    let standing = standing(app, qpay, card).await?;
+    if given_back(standing.as_ref()) {
+        return given_out(app, card).await;
+    }
+    if standing.is_none() {
+        return Err(refusal.into());
+    }
+    let mut db = app.store.begin().await?;
+    refunds::not_given_out(&mut db, &card.payment_id, now()).await?;
+    db.commit().await?;
+    tracing::warn!(payment = card.payment_id, %refusal, "the gateway does not give a card payment back: it is balance now");
+    Ok(())
+}
+
+async fn given_out(app: &App, card: &CardRefund) -> Result<(), PaymentError> {
     let mut db = app.store.begin().await?;
     refunds::given_out(&mut db, &card.payment_id).await?;
     Ok(db.commit().await?)
 }
 
-/// The gateway refused, so the money becomes balance; unless it refused because it was given back before.
-async fn not_given_out(app: &App, qpay: &QpayClient, card: &CardRefund) -> Result<(), PaymentError> {
-    if already(app, qpay, card).await? {
-        return Ok(());
-    }
-    let mut db = app.store.begin().await?;
-    refunds::not_given_out(&mut db, &card.payment_id, now()).await?;
-    db.commit().await?;
-    tracing::warn!(payment = card.payment_id, "the gateway does not give a card payment back: it is balance now");
-    Ok(())
+/// The gateway's words are an open set: what was paid, and after we asked for it is not any more, is given back.
+fn given_back(standing: Option<&PaymentStatus>) -> bool {
+    standing.is_some_and(|status| *status != PaymentStatus::Paid)
 }
 
-/// Whether the gateway says that the payment was given back; the store takes note.
-async fn already(app: &App, qpay: &QpayClient, card: &CardRefund) -> Result<bool, PaymentError> {
+/// How the gateway lists the payment now; `None`: not at all. What else it says of the invoice is booked.
+async fn standing(app: &App, qpay: &QpayClient, card: &CardRefund) -> Result<Option<PaymentStatus>, PaymentError> {
     let invoice = card.invoice()?;
     let stored = invoices::by_id(&mut app.store.read().await?, None, invoice).await?;
-    let Some(gateway_id) = stored.and_then(|invoice| invoice.gateway_id) else { return Ok(false) };
-    let found = findings(qpay, &gateway_id).await?;
+    let Some(gateway_id) = stored.and_then(|invoice| invoice.gateway_id) else { return Ok(None) };
+    let payments = qpay.check(&gateway_id).await?;
+    let standing = payments.iter().find(|payment| payment.payment_id == card.payment_id);
+    let standing = standing.map(|payment| payment.status.clone());
     let mut db = app.store.begin().await?;
-    gateway::settle(&mut db, invoice, &found, now()).await?;
+    gateway::settle(&mut db, invoice, &to_book(payments), now()).await?;
     db.commit().await?;
-    Ok(found.refunded.contains(&card.payment_id))
+    Ok(standing)
 }
