@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use evm_tests::api::wh;
 use evm_tests::charge::{begin_16, bookings, newest_message, session_is, sessions_of, stop_of};
-use evm_tests::charger::at;
+use evm_tests::charger::{Policy, at};
 use evm_tests::{Version, on_both_engines};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const PHONE: &str = "+97686661488";
 const OTHER: &str = "+97699112233";
@@ -121,24 +122,35 @@ on_both_engines! {
         let device = world.operator.charger("CP-5", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 50_000).await;
         let other = world.rich_customer(OTHER, 50_000).await;
-        let card = format!("/customers/{OTHER}/cards/04AABBCC");
+        let card = format!("/customers/{PHONE}/cards/04AABBCC");
         world.operator.send(reqwest::Method::PUT, &card, Some(json!({}))).await.ok();
         let mut charger = world.raw("CP-5", Version::V16).await;
+        // A start by the app that seemed to fail.
+        charger.on("RemoteStartTransaction", Policy::Answer(json!({ "status": "Rejected" })));
+        other.start(&device).await.problem(409, "start_refused");
+        let (others_tag, _) = charger.remote_start().await;
+        charger.on("RemoteStartTransaction", Policy::Answer(json!({ "status": "Accepted" })));
         let running = begin_16(&customer, &mut charger, &device, 5_000).await;
-        let start = json!({ "connectorId": 1, "idTag": "04AABBCC", "meterStart": 1_000, "timestamp": at(ago(3_600)) });
-        let answer = charger.call("StartTransaction", start).await.ok();
-        assert_eq!(answer["idTagInfo"]["status"], "Accepted", "{answer}");
-        let old = answer["transactionId"].as_i64().unwrap();
-        assert_ne!(old, running);
-        let stop = json!({ "transactionId": old, "meterStop": 1_700, "timestamp": at(ago(1_800)) });
-        charger.call("StopTransaction", stop).await.ok();
+        for (tag, hours, wh) in [("04AABBCC", 4, 700), (&others_tag, 2, 800)] {
+            let hours_ago = |hours: u64| at(ago(3_600 * hours));
+            let start = json!({ "connectorId": 1, "idTag": tag, "meterStart": 1_000, "timestamp": hours_ago(hours) });
+            let answer = charger.call("StartTransaction", start).await.ok();
+            assert_eq!(answer["idTagInfo"]["status"], "Accepted", "{tag}: {answer}");
+            let old = answer["transactionId"].as_i64().unwrap();
+            assert_ne!(old, running);
+            let stop = json!({ "transactionId": old, "meterStop": 1_000 + wh, "timestamp": hours_ago(hours - 1) });
+            charger.call("StopTransaction", stop).await.ok();
+        }
         charger.meter(1, running, 5_200).await;
         world.device_is(&customer, &device, "Busy").await;
         charger.stop(running, 5_300).await;
-        let purchase = customer.finish(&device).await;
-        world.billed(&purchase, 300).await;
-        let bought: Vec<Value> = other.purchases().await;
-        assert_eq!(bought.len(), 1, "{bought:?}");
-        world.billed(bought[0]["id"].as_str().unwrap(), 700).await;
+        session_is(&world.operator, "CP-5", "finished").await;
+        for (who, wanted) in [(&customer, vec![300, 700]), (&other, vec![800])] {
+            let bought = who.purchases().await;
+            let mut billed: Vec<i64> = bought.iter().map(|bought| wh(&bought["energy"])).collect();
+            billed.sort_unstable();
+            assert_eq!(billed, wanted, "{bought:?}");
+        }
+        assert_eq!(sessions_of(&world.operator, "CP-5").await.len(), 3);
     }
 }

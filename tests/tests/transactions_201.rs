@@ -1,10 +1,12 @@
 //! What 2.0.1 stations tell of transactions: twice, out of order, with gaps, with two ends, piece by piece.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use evm_tests::charge::{
     begin_201, bookings, newest_message, session_is, sessions_of, started_event, transaction_event,
 };
-use evm_tests::charger::Policy;
+use evm_tests::charger::{Policy, at};
 use evm_tests::{RawCharger, Version, now, on_both_engines};
 use serde_json::{Value, json};
 
@@ -25,6 +27,7 @@ fn silent_event(kind: &str, transaction: &str, seq_no: i64) -> Value {
 fn plugged_in(transaction: &str) -> Value {
     let mut event = silent_event("Started", transaction, 0);
     event["triggerReason"] = "CablePluggedIn".into();
+    event["timestamp"] = at(Duration::from_secs(600)).into();
     event["transactionInfo"]["chargingState"] = "EVConnected".into();
     event
 }
@@ -250,6 +253,8 @@ on_both_engines! {
             charger.status(1, "Available").await;
             let purchase = customer.finish(&device).await;
             world.billed(&purchase, 450).await;
+            let waited = customer.purchase(&purchase).await["waitingTime"].clone();
+            assert_eq!(waited, 0, "before it was started nobody waited");
             customer.pay(&purchase, "EVM").await.ok();
         }
         assert_eq!(customer.purchases().await.len(), 2);
@@ -271,6 +276,25 @@ on_both_engines! {
         tell(&mut charger, &transaction_event("Ended", "T-1", 2, 2_600)).await;
         let purchase = customer.finish(&device).await;
         world.billed(&purchase, 600).await;
+    }
+
+    async fn a_card_that_is_shown_after_the_car_is_plugged_in_pays(world) {
+        let device = world.operator.charger("CS-15", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let card = format!("/customers/{PHONE}/cards/04AABBCC");
+        world.operator.send(reqwest::Method::PUT, &card, Some(json!({}))).await.ok();
+        let mut charger = world.raw("CS-15", Version::V201).await;
+        tell(&mut charger, &plugged_in("T-1")).await;
+        let mut shown = transaction_event("Updated", "T-1", 1, 300);
+        shown["idToken"] = json!({ "idToken": "04AABBCC", "type": "ISO14443" });
+        let answer = charger.call("TransactionEvent", shown).await.ok();
+        assert_eq!(answer["idTokenInfo"]["status"], "Accepted", "{answer}");
+        world.device_is(&customer, &device, "Busy").await;
+        tell(&mut charger, &transaction_event("Ended", "T-1", 2, 850)).await;
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 550).await;
+        let session = session_is(&world.operator, "CS-15", "finished").await;
+        assert_eq!(session["review"], Value::Null, "{session}");
     }
 
     async fn a_car_that_nobody_starts_bills_nobody(world) {
