@@ -278,6 +278,23 @@ on_both_engines! {
         world.billed(&purchase, 600).await;
     }
 
+    async fn a_token_told_after_its_customer_finished_stops_and_is_corrected(world) {
+        let device = world.operator.charger("CS-16", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CS-16", Version::V201).await;
+        charger.boot().await;
+        tell(&mut charger, &plugged_in("T-1")).await;
+        customer.start(&device).await.ok();
+        let told = authorized(&charger, "T-1", 1, 2_000).await;
+        let purchase = customer.finish(&device).await;
+        let answer = charger.call("TransactionEvent", told).await.ok();
+        assert_eq!(answer["idTokenInfo"]["status"], "Invalid", "{answer}");
+        assert_eq!(charger.command("RequestStopTransaction").await, json!({ "transactionId": "T-1" }));
+        tell(&mut charger, &transaction_event("Ended", "T-1", 2, 2_080)).await;
+        world.billed(&purchase, 80).await;
+        assert_eq!(bookings(&world.operator, "correction").await.len(), 1);
+    }
+
     async fn a_card_that_is_shown_after_the_car_is_plugged_in_pays(world) {
         let device = world.operator.charger("CS-15", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 50_000).await;
