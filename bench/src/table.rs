@@ -1,5 +1,6 @@
 //! The one table.
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// One line of the table.
@@ -60,13 +61,14 @@ impl fmt::Display for Table {
             "{:<12} {:>7} {:<16} {:>12} {:>7} {:>6} {:>6} {:>6}",
             "what", "count", "server", "figure", "ceiling", "CPU µs", "p50 ms", "p99 ms"
         )?;
-        let mut before = ("", 0);
-        for row in &self.0 {
-            if before != (row.what, row.count) {
-                writeln!(f)?;
+        let mut kinds: Vec<_> = self.0.iter().map(|row| (row.what, row.count)).collect();
+        let mut seen = HashSet::new();
+        kinds.retain(|kind| seen.insert(*kind));
+        for kind in kinds {
+            writeln!(f)?;
+            for row in self.0.iter().filter(|row| (row.what, row.count) == kind) {
+                writeln!(f, "{}", row.to_string().trim_end())?;
             }
-            before = (row.what, row.count);
-            writeln!(f, "{}", row.to_string().trim_end())?;
         }
         Ok(())
     }
@@ -113,6 +115,22 @@ pub(crate) fn times(ours: u64, ceiling: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_stand_together() {
+        let mut table = Table::default();
+        for who in ["one", "other"] {
+            for what in ["first", "second"] {
+                table.add(Row { what, who: who.into(), ..Row::default() });
+            }
+        }
+        let text = table.to_string();
+        let lines = text.lines().skip(1).filter(|line| !line.is_empty()).map(|line| line.split_whitespace().collect());
+        let lines: Vec<Vec<&str>> = lines.collect();
+        let expected =
+            [["first", "0", "one"], ["first", "0", "other"], ["second", "0", "one"], ["second", "0", "other"]];
+        assert_eq!(lines, expected);
+    }
 
     #[test]
     fn figures_are_written_without_floats() {
