@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::pool::{PoolConnection, PoolOptions};
-use sqlx::postgres::{PgConnectOptions, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgConnection, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, Database, Pool, Transaction};
 
@@ -17,6 +17,8 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// How long a caller waits for a connection before the store counts as down.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that was not used for so long is asked whether it still is one.
+const ASK_IDLE: Duration = Duration::from_secs(1);
 /// Prepared statements kept a connection; batches of different sizes are different statements.
 const STATEMENTS: usize = 512;
 
@@ -109,6 +111,15 @@ impl Store {
                 ("idle_in_transaction_session_timeout", "60s"),
             ]);
         let pool = PoolOptions::new().max_connections(24).min_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
+        // Asking a connection that was used just now costs a trip each time and tells next to nothing.
+        let pool = pool.test_before_acquire(false).before_acquire(|connection: &mut PgConnection, known| {
+            Box::pin(async move {
+                if known.idle_for > ASK_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        });
         Ok(Self::Postgres(pool.connect_with(options).await?))
     }
 

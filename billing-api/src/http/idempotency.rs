@@ -1,5 +1,8 @@
 //! `Idempotency-Key`: the same request, sent again, gets the same answer and does nothing twice.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -23,6 +26,8 @@ const MOST: usize = 256 * 1024;
 pub(crate) struct Held {
     owner: String,
     key: String,
+    /// The answer was written with what it tells of.
+    sealed: Arc<AtomicBool>,
 }
 
 impl Held {
@@ -31,6 +36,7 @@ impl Held {
         let Some(held) = held else { return Ok(()) };
         let text = serde_json::to_string(answer).map_err(|_| Problem::from(Code::Internal))?;
         idempotency::finish(db, &held.owner, &held.key, 200, &text).await?;
+        held.sealed.store(true, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -58,7 +64,7 @@ async fn around(app: App, owner: String, request: Request, next: Next) -> Answer
     if !(1..=255).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Problem::field("Idempotency-Key", "has 1 to 255 visible ASCII characters"));
     }
-    let held = Held { owner, key };
+    let held = Held { owner, key, sealed: Arc::default() };
     // On a task of its own: a phone that hangs up must not leave the key without its answer.
     tokio::spawn(async move { once(&app, held, request, next).await }).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request with a key broke");
@@ -83,6 +89,10 @@ async fn once(app: &App, held: Held, request: Request, next: Next) -> Answer<Res
     }
     parts.extensions.insert(held.clone());
     let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+    // Sealed and yet no success: the transaction with the seal in it did not come about.
+    if held.sealed.load(Ordering::Relaxed) && response.status() == StatusCode::OK {
+        return Ok(response);
+    }
     keep(app, &held, response).await
 }
 
