@@ -2,10 +2,10 @@
 
 use evm_domain::credit::Standing;
 use evm_domain::session::BALANCE_REACHED;
-use evm_domain::{CustomerId, Money, SessionId, Timestamp};
+use evm_domain::{CustomerId, Money, SessionId, Status, Timestamp};
 
-use crate::Result;
 use crate::engine::{Db, on};
+use crate::{Result, sessions};
 
 /// What a customer has and owes. `None`: no such customer.
 ///
@@ -27,18 +27,5 @@ pub async fn standing(db: &mut Db, customer: CustomerId) -> Result<Option<Standi
 /// Notes that a running charge is to be stopped because it has reached its customer's balance. `false`: it is over, or
 /// its charger was asked after `asked_before`.
 pub async fn claim_stop(db: &mut Db, session: SessionId, asked_before: Timestamp, now: Timestamp) -> Result<bool> {
-    let claimed = on!(db, conn => {
-        sqlx::query(
-            "UPDATE sessions SET version = version + 1, stop_asked_at = $3, stop_reason = COALESCE(stop_reason, $4) WHERE id = $1 AND status = 'active' \
-             AND ended_at IS NULL AND (stop_asked_at IS NULL OR stop_asked_at <= $2)",
-        )
-        .bind(session.to_string())
-        .bind(asked_before.0)
-        .bind(now.0)
-        .bind(BALANCE_REACHED)
-        .execute(conn)
-        .await?
-        .rows_affected()
-    });
-    Ok(claimed > 0)
+    sessions::claim_stop(db, session, Status::Active, Some(BALANCE_REACHED), asked_before, now).await
 }

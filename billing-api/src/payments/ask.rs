@@ -47,7 +47,7 @@ async fn look(app: &App, claimed: &Invoice) -> Result<Invoice, PaymentError> {
     let qpay = app.config.qpay.as_ref().ok_or_else(|| QpayError::NotSent("QPay is not set up".into()))?;
     let Some(gateway_id) = &claimed.gateway_id else { return look_for_lost(app, qpay, claimed).await };
     let mut found = findings(qpay, gateway_id).await?;
-    let paid = found.received.iter().fold(Money::ZERO, |sum, received| sum + received.amount);
+    let paid = found.received.iter().map(|received| received.amount).sum::<Money>();
     let waits = claimed.state.is_open() && claimed.expires_at > now() && paid < claimed.amount;
     let canceled = waits && canceled_there(qpay, gateway_id).await;
     if canceled {
@@ -72,11 +72,15 @@ async fn look(app: &App, claimed: &Invoice) -> Result<Invoice, PaymentError> {
 /// Whether an invoice was canceled at the gateway without our doing. Where it does not say so, the expiry ends the invoice.
 async fn canceled_there(qpay: &QpayClient, gateway_id: &str) -> bool {
     match qpay.get_invoice(gateway_id).await {
-        // How the gateway spells it is not known.
-        Ok(invoice) => matches!(invoice.status.as_str(), "CANCELED" | "CANCELLED"),
+        Ok(invoice) => is_canceled(&invoice.status),
         Err(QpayError::Refused { key, .. }) => key == "INVOICE_ALREADY_CANCELED",
         Err(_) => false,
     }
+}
+
+/// How the gateway spells it is not known.
+fn is_canceled(word: &str) -> bool {
+    matches!(word, "CANCELED" | "CANCELLED")
 }
 
 /// Cancels at the gateway; what was paid in the meantime is booked first.
@@ -121,10 +125,7 @@ pub(crate) fn to_book(payments: Vec<Payment>) -> Findings {
                 );
             }
             PaymentStatus::Refunded => found.refunded.push(payment.payment_id),
-            // How the gateway spells it is not known.
-            PaymentStatus::Other(word) if matches!(word.as_str(), "CANCELED" | "CANCELLED") => {
-                found.refunded.push(payment.payment_id);
-            }
+            PaymentStatus::Other(word) if is_canceled(&word) => found.refunded.push(payment.payment_id),
             _ => {}
         }
     }

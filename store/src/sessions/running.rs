@@ -1,6 +1,6 @@
 //! What goes on by itself: the charges that run, and those that must be ended.
 
-use evm_domain::{Money, Session, SessionId, Timestamp};
+use evm_domain::{Money, Session, SessionId, Status, Timestamp};
 
 use super::{Row, columns};
 use crate::engine::{Db, on};
@@ -98,17 +98,26 @@ pub async fn abandoned(db: &mut Db, silent: Timestamp, lone: Timestamp) -> Resul
     }))
 }
 
-/// Notes that a charge which goes on after it was settled is to be stopped. `false`: its charger has told the end, or was
-/// asked after `asked_before`.
-pub async fn claim_stop(db: &mut Db, session: SessionId, asked_before: Timestamp, now: Timestamp) -> Result<bool> {
+/// Notes that the charger is to be asked to end a charge of this status, and why where nothing was said of that before.
+/// `false`: it has another status, its charger has told the end, or was asked after `asked_before`.
+pub async fn claim_stop(
+    db: &mut Db,
+    session: SessionId,
+    status: Status,
+    reason: Option<&str>,
+    asked_before: Timestamp,
+    now: Timestamp,
+) -> Result<bool> {
     let claimed = on!(db, conn => {
         sqlx::query(
-            "UPDATE sessions SET version = version + 1, stop_asked_at = $3 WHERE id = $1 AND status = 'finished' \
-             AND ended_at IS NULL AND (stop_asked_at IS NULL OR stop_asked_at <= $2)",
+            "UPDATE sessions SET version = version + 1, stop_asked_at = $3, stop_reason = COALESCE(stop_reason, $4) \
+             WHERE id = $1 AND status = $5 AND ended_at IS NULL AND (stop_asked_at IS NULL OR stop_asked_at <= $2)",
         )
         .bind(session.to_string())
         .bind(asked_before.0)
         .bind(now.0)
+        .bind(reason)
+        .bind(status.as_str())
         .execute(conn)
         .await?
         .rows_affected()

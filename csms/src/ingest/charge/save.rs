@@ -100,7 +100,8 @@ impl Desk {
         for (outcome, n) in &self.going_on {
             let session = &self.entries[*n].session;
             if let Some(transaction) = session.transaction.clone()
-                && sessions::claim_stop(db, session.id, now.plus_millis(-STOP_AGAIN_MS), now).await?
+                && sessions::claim_stop(db, session.id, Status::Finished, None, now.plus_millis(-STOP_AGAIN_MS), now)
+                    .await?
             {
                 outcomes[*outcome].then = Some(Then::Stop(transaction));
             }
