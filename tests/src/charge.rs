@@ -7,12 +7,47 @@ use serde_json::{Value, json};
 use crate::api::{Customer, Operator};
 use crate::charger::{RawCharger, Version, at, now};
 use crate::poll::eventually;
+use crate::world::World;
 
 /// A start by the app that a 1.6 charger begins; gives the transaction's id.
 pub async fn begin_16(customer: &Customer, charger: &mut RawCharger, device: &str, meter_start: i64) -> i64 {
     customer.start(device).await.ok();
     let (tag, _) = charger.remote_start().await;
     charger.start(1, &tag, meter_start).await
+}
+
+/// A whole charge of this energy at a 1.6 charger, ended by the app; gives the purchase.
+pub async fn ended_by_app(
+    world: &mut World,
+    charger: &mut RawCharger,
+    customer: &Customer,
+    device: &str,
+    wh: i64,
+) -> String {
+    let transaction = begin_16(customer, charger, device, 1_000).await;
+    charger.meter(1, transaction, 1_000 + wh).await;
+    let purchase = customer.finish(device).await;
+    charger.command("RemoteStopTransaction").await;
+    charger.stop(transaction, 1_000 + wh).await;
+    charger.status(1, "Available").await;
+    world.billed(&purchase, wh).await;
+    purchase
+}
+
+/// A whole charge of this energy at a 1.6 charger, ended there; gives the purchase.
+pub async fn ended_at_charger(
+    world: &mut World,
+    charger: &mut RawCharger,
+    customer: &Customer,
+    device: &str,
+    wh: i64,
+) -> String {
+    let transaction = begin_16(customer, charger, device, 1_000).await;
+    charger.stop(transaction, 1_000 + wh).await;
+    charger.status(1, "Available").await;
+    let purchase = customer.finish(device).await;
+    world.billed(&purchase, wh).await;
+    purchase
 }
 
 /// A start by the app that a 2.0.1 station begins, as event 0 of this transaction.

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use crate::api::{Answer, Customer, decimal};
-use crate::charge::begin_16;
+use crate::charge::ended_at_charger;
 use crate::charger::{RawCharger, Version};
 use crate::engine::Engine;
 use crate::poll::until;
@@ -56,12 +56,7 @@ impl Shop {
 
     /// One charge of so much energy; gives its purchase.
     pub async fn purchase(&mut self, wh: i64) -> String {
-        let transaction = begin_16(&self.customer, &mut self.charger, &self.device, 0).await;
-        self.charger.stop(transaction, wh).await;
-        self.charger.status(1, "Available").await;
-        let purchase = self.customer.finish(&self.device).await;
-        self.world.billed(&purchase, wh).await;
-        purchase
+        ended_at_charger(&mut self.world, &mut self.charger, &self.customer, &self.device, wh).await
     }
 
     /// The charger comes back to a program that was started again.

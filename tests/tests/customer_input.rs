@@ -2,29 +2,15 @@
 #![allow(clippy::unwrap_used)]
 
 use evm_tests::api::{decimal, request};
-use evm_tests::charge::stop_of;
+use evm_tests::charge::{ended_by_app, stop_of};
 use evm_tests::charger::Policy;
-use evm_tests::{Customer, RawCharger, Version, World, on_both_engines};
+use evm_tests::{Version, on_both_engines};
 use reqwest::Method;
 use rust_decimal::Decimal;
 use serde_json::json;
 
 const PHONE: &str = "+97686661488";
 const OTHER: &str = "+97699112233";
-
-/// One charge of this energy on a hand-made 1.6 charger; gives the purchase.
-async fn charge(world: &mut World, charger: &mut RawCharger, customer: &Customer, device: &str, wh: i64) -> String {
-    customer.start(device).await.ok();
-    let (tag, _) = charger.remote_start().await;
-    let transaction = charger.start(1, &tag, 1_000).await;
-    charger.meter(1, transaction, 1_000 + wh).await;
-    let purchase = customer.finish(device).await;
-    charger.command("RemoteStopTransaction").await;
-    charger.stop(transaction, 1_000 + wh).await;
-    charger.status(1, "Available").await;
-    world.billed(&purchase, wh).await;
-    purchase
-}
 
 on_both_engines! {
     async fn a_wrong_missing_or_too_long_token_is_401(world) {
@@ -201,7 +187,7 @@ on_both_engines! {
         let device = world.operator.charger("CP-6", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 10_000).await;
         let mut charger = world.raw("CP-6", Version::V16).await;
-        let purchase = charge(world, &mut charger, &customer, &device, 3_000).await;
+        let purchase = ended_by_app(world, &mut charger, &customer, &device, 3_000).await;
         let (one, two, three, four) = tokio::join!(
             customer.pay(&purchase, "EVM"), customer.pay(&purchase, "EVM"),
             customer.pay(&purchase, "EVM"), customer.pay(&purchase, "EVM"),
@@ -220,7 +206,7 @@ on_both_engines! {
         let device = world.operator.charger("CP-7", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 2_999).await;
         let mut charger = world.raw("CP-7", Version::V16).await;
-        let purchase = charge(world, &mut charger, &customer, &device, 3_000).await;
+        let purchase = ended_by_app(world, &mut charger, &customer, &device, 3_000).await;
         let refused = customer.pay(&purchase, "EVM").await;
         assert!(matches!(refused.status, 409 | 422), "{refused:?}");
         assert_eq!(refused.body["code"], "insufficient_balance");

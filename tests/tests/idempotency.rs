@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use evm_tests::api::decimal;
-use evm_tests::charge::{begin_16, bookings};
+use evm_tests::charge::{bookings, ended_at_charger};
 use evm_tests::charger::Policy;
 use evm_tests::qpay::Shop;
-use evm_tests::{Customer, Engine, RawCharger, Version, World, eventually, on_both_engines, on_each_engine};
+use evm_tests::{Customer, Engine, Version, eventually, on_both_engines, on_each_engine};
 use qpay_sim::Kind;
 use reqwest::Response;
 use rust_decimal::Decimal;
@@ -34,15 +34,6 @@ async fn code(response: Response) -> (u16, String) {
     let status = response.status().as_u16();
     let body: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
     (status, body["code"].as_str().unwrap().to_owned())
-}
-
-/// A charge of 1 kWh that is over; gives the purchase.
-async fn charge(world: &mut World, charger: &mut RawCharger, customer: &Customer, device: &str) -> String {
-    let transaction = begin_16(customer, charger, device, 0).await;
-    charger.stop(transaction, 1_000).await;
-    let purchase = customer.finish(device).await;
-    world.billed(&purchase, 1_000).await;
-    purchase
 }
 
 fn start_of(device: &str) -> String {
@@ -109,7 +100,7 @@ on_both_engines! {
         let device = world.operator.charger("CP-1", 1).await.remove(0);
         let (customer, other) = (world.rich_customer(PHONE, 50_000).await, world.customer(OTHER).await);
         let mut charger = world.raw("CP-1", Version::V16).await;
-        let purchase = charge(world, &mut charger, &customer, &device).await;
+        let purchase = ended_at_charger(world, &mut charger, &customer, &device, 1_000).await;
         let feedback = format!("/purchases/{purchase}/feedback");
         let score = |score: u32| Some(json!({ "feedback": { "score": score, "description": "" } }));
         assert_eq!(post(&customer, &feedback, "k", score(5)).await.status(), 200);

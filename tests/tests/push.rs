@@ -1,6 +1,7 @@
 //! Push messages through Firebase.
 #![allow(clippy::unwrap_used)]
 
+use evm_tests::charge::ended_by_app;
 use evm_tests::fcm::{Fcm, Says};
 use evm_tests::{Customer, Engine, RawCharger, Version, World, eventually, on_each_engine};
 use serde_json::{Value, json};
@@ -31,16 +32,7 @@ impl Setting {
 
     /// One charge of 1 kWh; gives its purchase, not yet paid.
     async fn charge(&mut self, customer: &Customer) -> String {
-        customer.start(&self.device).await.ok();
-        let (tag, _) = self.charger.remote_start().await;
-        let transaction = self.charger.start(1, &tag, 0).await;
-        self.charger.meter(1, transaction, 1_000).await;
-        let purchase = customer.finish(&self.device).await;
-        self.charger.command("RemoteStopTransaction").await;
-        self.charger.stop(transaction, 1_000).await;
-        self.charger.status(1, "Available").await;
-        self.world.billed(&purchase, 1_000).await;
-        purchase
+        ended_by_app(&mut self.world, &mut self.charger, customer, &self.device, 1_000).await
     }
 
     async fn charge_and_pay(&mut self, customer: &Customer) {

@@ -4,26 +4,13 @@
 use std::time::Duration;
 
 use evm_tests::api::{decimal, wh};
+use evm_tests::charge::ended_by_app;
 use evm_tests::sse::{Event, EventStream};
-use evm_tests::{Customer, RawCharger, Version, World, eventually, on_both_engines, until};
+use evm_tests::{Version, eventually, on_both_engines, until};
 use serde_json::json;
 
 const PHONE: &str = "+97686661488";
 const OTHER: &str = "+97699112233";
-
-/// One charge of this energy; gives its purchase, not yet paid.
-async fn charge(world: &mut World, charger: &mut RawCharger, customer: &Customer, device: &str, wh: i64) -> String {
-    customer.start(device).await.ok();
-    let (tag, _) = charger.remote_start().await;
-    let transaction = charger.start(1, &tag, 1_000).await;
-    charger.meter(1, transaction, 1_000 + wh).await;
-    let purchase = customer.finish(device).await;
-    charger.command("RemoteStopTransaction").await;
-    charger.stop(transaction, 1_000 + wh).await;
-    charger.status(1, "Available").await;
-    world.billed(&purchase, wh).await;
-    purchase
-}
 
 fn names(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.name.as_str()).collect()
@@ -59,7 +46,7 @@ on_both_engines! {
         drop(stream);
 
         // While nobody listens, more happens; whoever comes back hears just that.
-        let purchase = charge(world, &mut charger, &customer, &device, 500).await;
+        let purchase = ended_by_app(world, &mut charger, &customer, &device, 500).await;
         customer.pay(&purchase, "EVM").await.ok();
         let back = EventStream::open(&customer, paid.id).await;
         back.hears("of the second payment", |event| event.data["amount"] == 500 && event.name == "PAYMENT").await;
@@ -107,7 +94,7 @@ on_both_engines! {
         let device = world.operator.charger("CP-2", 1).await.remove(0);
         let mut charger = world.raw("CP-2", Version::V16).await;
         world.operator.credit(PHONE, 1_000).await;
-        charge(world, &mut charger, &tablet, &device, 10).await;
+        ended_by_app(world, &mut charger, &tablet, &device, 10).await;
         of_tablet.hears("of the charge", |event| event.id.is_some()).await;
         assert_eq!(of_other.events(), []);
         world.audit().await;
@@ -120,7 +107,7 @@ on_both_engines! {
         let device = world.operator.charger("CP-3", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 50_000).await;
         let mut charger = world.raw("CP-3", Version::V16).await;
-        let purchase = charge(world, &mut charger, &customer, &device, 100).await;
+        let purchase = ended_by_app(world, &mut charger, &customer, &device, 100).await;
         let before = EventStream::open(&customer, Some(0)).await;
         let ended = before.hears("of the charge", |event| event.id.is_some()).await;
         customer.pay(&purchase, "EVM").await.ok();

@@ -103,12 +103,7 @@ async fn credit(world: &World, phone: &str, amount: i64, note: &str) -> String {
 async fn charge(world: &mut World, customer: &Customer) -> String {
     let device = world.operator.charger_priced("CP-1", 1, 850, 0).await.remove(0);
     let mut charger = world.raw("CP-1", Version::V16).await;
-    let transaction = charge::begin_16(customer, &mut charger, &device, 1_000).await;
-    charger.stop(transaction, 2_234).await;
-    charger.status(1, "Available").await;
-    let purchase = customer.finish(&device).await;
-    world.billed(&purchase, 1_234).await;
-    purchase
+    charge::ended_at_charger(world, &mut charger, customer, &device, 1_234).await
 }
 
 on_both_engines! {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use evm_tests::api::decimal;
-use evm_tests::charge::{begin_16, bookings, session_is, stop_of};
+use evm_tests::charge::{begin_16, bookings, ended_at_charger, session_is, stop_of};
 use evm_tests::world::purchase_is;
 use evm_tests::{Customer, Engine, RawCharger, Version, World, on_each_engine};
 use reqwest::Method;
@@ -25,11 +25,7 @@ async fn device(world: &World, identity: &str, terms: Value) -> String {
 
 /// One charge of this energy; gives the purchase.
 async fn charge(world: &mut World, charger: &mut RawCharger, customer: &Customer, device: &str, wh: i64) -> Value {
-    let transaction = begin_16(customer, charger, device, 1_000).await;
-    charger.stop(transaction, 1_000 + wh).await;
-    let purchase = customer.finish(device).await;
-    charger.status(1, "Available").await;
-    world.billed(&purchase, wh).await;
+    let purchase = ended_at_charger(world, charger, customer, device, wh).await;
     customer.purchase(&purchase).await
 }
 
