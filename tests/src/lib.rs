@@ -23,6 +23,7 @@ pub mod postgres;
 pub mod program;
 pub mod qpay;
 pub mod schemas;
+pub mod script;
 pub mod sms;
 pub mod sqlite;
 pub mod sse;
@@ -34,6 +35,7 @@ pub use charger::{RawCharger, Reply, Version, now};
 pub use engine::Engine;
 pub use peers::{Phone, PyCharger};
 pub use poll::{eventually, until};
+pub use script::Script;
 pub use world::World;
 
 /// Writes one test per engine from one body, which gets a [`World`] of its own:
