@@ -88,6 +88,10 @@ fn complete(path: &str, item: &mut PathItem) {
         if !health {
             common.push(Code::TooManyRequests);
         }
+        // An unknown query parameter, if nothing else.
+        if !path.contains("/callback/") {
+            common.push(Code::InvalidRequest);
+        }
         let open = operation.security.is_some() || health;
         if !open {
             let scheme = if of_operator { "operator" } else { "customer" };
@@ -98,7 +102,7 @@ fn complete(path: &str, item: &mut PathItem) {
             common.push(Code::BodyTooLarge);
         }
         if posts && !open {
-            common.extend([Code::InvalidRequest, Code::IdempotencyInFlight, Code::IdempotencyKeyReused]);
+            common.extend([Code::IdempotencyInFlight, Code::IdempotencyKeyReused]);
             operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
         }
         for (status, response) in problem::document(&common) {
@@ -122,8 +126,8 @@ fn idempotency_key() -> utoipa::openapi::path::Parameter {
         .parameter_in(ParameterIn::Header)
         .required(utoipa::openapi::Required::False)
         .description(Some("A new random text for each new request. The same request sent again gets the same answer and does nothing twice, for 7 days."))
+        // No example: a page that tries calls out would send it with each of them.
         .schema(Some(text))
-        .example(Some(serde_json::json!("5f0c7d9a-1b2c-4d3e-8f60-718293a4b5c6")))
         .build()
 }
 
@@ -164,6 +168,55 @@ fn describe(operation: &mut Operation) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use serde_json::Value;
+
+    /// Calls of apps that are out there and move no money, and commands, which OCPP describes.
+    const LENIENT: [&str; 8] = [
+        "otpRequest",
+        "otpCheck",
+        "updateInfo",
+        "updateNotificationToken",
+        "feedback",
+        "purchaseStatus",
+        "replenishment",
+        "command",
+    ];
+
+    /// The objects below a schema that take fields they do not name.
+    fn open_objects(document: &Value, schema: &Value, found: &mut Vec<String>) {
+        if let Some(name) = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/components/schemas/")) {
+            let target = &document["components"]["schemas"][name];
+            if target["properties"].is_object() && target["additionalProperties"] != false {
+                found.push(name.to_owned());
+            }
+            return open_objects(document, target, found);
+        }
+        match schema {
+            Value::Object(fields) => fields.values().for_each(|value| open_objects(document, value, found)),
+            Value::Array(items) => items.iter().for_each(|value| open_objects(document, value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn bodies_that_change_something_take_no_field_that_they_do_not_know() {
+        let document = serde_json::to_value(super::document()).unwrap();
+        let paths = document["paths"].as_object().unwrap().values();
+        let mut seen = 0;
+        for operation in paths.flat_map(|item| item.as_object().unwrap().values()) {
+            let name = operation["operationId"].as_str().unwrap();
+            let body = &operation["requestBody"];
+            if body.is_null() || LENIENT.contains(&name) {
+                continue;
+            }
+            let mut found = Vec::new();
+            open_objects(&document, body, &mut found);
+            assert!(found.is_empty(), "{name}: {found:?} need #[serde(deny_unknown_fields)]");
+            seen += 1;
+        }
+        assert!(seen >= 6, "{seen}");
+    }
 
     #[test]
     fn the_committed_document_is_the_code_s() {

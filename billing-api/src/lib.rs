@@ -160,6 +160,7 @@ pub async fn run(
     };
     work.spawn_blocking(customer::phone::warm_up);
     work.spawn(relay::run(app.clone(), shutdown.clone()));
+    work.spawn(events::endings::run(app.clone(), shutdown.clone()));
     work.spawn(push::run(app.clone(), shutdown.clone()));
     work.spawn(payments::watch::run(app.clone(), shutdown.clone()));
     work.spawn(sweep::run(app.clone(), shutdown.clone()));

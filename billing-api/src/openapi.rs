@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::problem::{Answer, Code, Problem};
-use crate::http::{auth, idempotency, rates};
+use crate::http::{auth, headers, idempotency, parameters, rates};
 use crate::{App, balance, customer, devices, events, health, operator, payments, purchases};
 
 /// Most bytes of a customer's body.
@@ -72,35 +72,32 @@ fn operators() -> OpenApiRouter<App> {
 /// All routes; with `app` what stands before them, too.
 pub(crate) fn api(app: Option<&App>) -> OpenApiRouter<App> {
     let (mut customers, mut operators) = (customers(), operators());
+    let mut open = strangers();
+    let mut health = OpenApiRouter::new().routes(routes!(health::livez)).routes(routes!(health::readyz));
     if let Some(app) = app {
+        let parameters = || middleware::from_fn(parameters::layer);
+        (open, health) = (open.route_layer(parameters()), health.route_layer(parameters()));
         // The app was documented with a slash at the end here; both work.
         let slash = axum::routing::post(balance::replenishment::replenishment);
         customers = customers
             .route("/customer/replenishment/", slash)
+            .route_layer(parameters())
             .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::customer))
             .route_layer(middleware::from_fn_with_state(app.clone(), auth::customer));
         operators = operators
+            .route_layer(parameters())
             .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::operator))
             .route_layer(middleware::from_fn_with_state(app.clone(), auth::operator));
     }
     OpenApiRouter::with_openapi(crate::document::head())
-        .nest("/api/v1", strangers().merge(customers).layer(DefaultBodyLimit::max(MOST_CUSTOMER_BODY)))
+        .nest("/api/v1", open.merge(customers).layer(DefaultBodyLimit::max(MOST_CUSTOMER_BODY)))
         .nest("/admin/v1", operators.layer(DefaultBodyLimit::max(MOST_OPERATOR_BODY)))
-        .routes(routes!(health::livez))
-        .routes(routes!(health::readyz))
+        .merge(health)
 }
 
 /// All routes, with what stands around them.
 pub(crate) fn router(app: App) -> Router {
     let (router, _) = api(Some(&app)).split_for_parts();
-    let cors =
-        CorsLayer::new().allow_origin(Any).allow_methods([Method::GET, Method::POST, Method::DELETE]).allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            HeaderName::from_static("idempotency-key"),
-            HeaderName::from_static("last-event-id"),
-        ]);
-    let cors = cors.expose_headers([header::RETRY_AFTER, header::CONTENT_DISPOSITION]);
     let swagger = utoipa_swagger_ui::SwaggerUi::new("/docs").url("/openapi.json", crate::document());
     router
         .merge(swagger)
@@ -109,8 +106,27 @@ pub(crate) fn router(app: App) -> Router {
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn_with_state(app.clone(), rates::layer))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(cors)
+        .layer(cors())
+        .layer(middleware::from_fn_with_state(app.clone(), headers::layer))
         .with_state(app)
+}
+
+/// Web clients of any origin: a token is sent by hand, never by the browser itself.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers([
+            header::RETRY_AFTER,
+            header::CONTENT_DISPOSITION,
+            HeaderName::from_static("idempotent-replayed"),
+        ])
 }
 
 /// Ends what takes too long: until the head of the answer, so that streams go on.

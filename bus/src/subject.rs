@@ -7,6 +7,9 @@ use crate::BusError;
 /// Tells the relays of all nodes that the outbox has something new. The payload says nothing.
 pub const OUTBOX_HINT: &str = "hint.outbox";
 
+/// Tells all nodes that a login is over, so that its streams and connections end. The payload is the login's id.
+pub const LOGIN_ENDED: &str = "hint.login-ended";
+
 /// Longest subject in bytes, so that it fits a control line of the NATS protocol.
 const MAX_SUBJECT: usize = 2048;
 

@@ -5,12 +5,20 @@ use evm_domain::{CustomerId, Timestamp};
 use crate::Result;
 use crate::engine::{Db, on};
 
-/// Gives a card to a customer, or takes it over from another. Tags know no case, and are stored in upper case.
-pub async fn put(db: &mut Db, id_tag: &str, customer: CustomerId, blocked: bool, now: Timestamp) -> Result<()> {
+/// Gives a card to a customer, or takes it over from another. Tags know no case, and are stored in upper case. Where
+/// `blocked` is not told it stays, at first not.
+pub async fn put(
+    db: &mut Db,
+    id_tag: &str,
+    customer: CustomerId,
+    blocked: impl Into<Option<bool>>,
+    now: Timestamp,
+) -> Result<()> {
+    let blocked = blocked.into();
     on!(db, conn => {
         sqlx::query(
-            "INSERT INTO cards (id_tag, customer_id, blocked, created_at) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (id_tag) DO UPDATE SET customer_id = excluded.customer_id, blocked = excluded.blocked",
+            "INSERT INTO cards (id_tag, customer_id, blocked, created_at) VALUES ($1, $2, COALESCE($3, FALSE), $4) \
+             ON CONFLICT (id_tag) DO UPDATE SET customer_id = excluded.customer_id, blocked = COALESCE($3, cards.blocked)",
         )
         .bind(id_tag.to_ascii_uppercase())
         .bind(customer.to_string())

@@ -112,6 +112,17 @@ pub async fn by_identity(db: &mut Db, identity: &str) -> Result<Option<Charger>>
     row.map(Charger::try_from).transpose()
 }
 
+/// A station by its identity, locked until the transaction ends: who changes a part of it changes what is there.
+pub async fn lock(db: &mut Db, identity: &str) -> Result<Option<Charger>> {
+    let lock = db.for_update();
+    let row: Option<Row> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("SELECT * FROM chargers WHERE identity = ");
+        sql.push_bind(identity).push(lock);
+        sql.build_query_as().fetch_optional(conn).await?
+    });
+    row.map(Charger::try_from).transpose()
+}
+
 /// A station by its id.
 pub async fn by_id(db: &mut Db, charger: ChargerId) -> Result<Option<Charger>> {
     let row: Option<Row> = on!(db, conn => {

@@ -16,6 +16,7 @@ const MOST: Money = Money(10_000_000_000);
 
 /// How much to top up, and how.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Replenish {
     /// Whole tögrög, above 0, at most 100 million.
     amount: Mnt,

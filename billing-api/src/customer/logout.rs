@@ -1,5 +1,6 @@
 use axum::extract::State;
 use axum::http::StatusCode;
+use evm_bus::subject;
 use evm_domain::CustomerId;
 use evm_store::logins;
 
@@ -20,15 +21,24 @@ pub(crate) async fn logout(State(app): State<App>, caller: Caller) -> Answer<Sta
     }
 }
 
-/// Ends a login of a customer and whatever it holds open here. NATS and streams of other nodes notice by themselves.
+/// Ends what a login that is over holds open on this node.
+pub(crate) fn ended(app: &App, login: &str) {
+    app.bus.disconnect_user(login);
+    app.streams.end(login);
+}
+
+/// Ends a login of a customer and whatever it holds open, here and on other nodes. A NATS server ends it by itself.
 pub(super) async fn end(app: &App, customer: CustomerId, login: &str) -> Answer<()> {
     let mut db = app.store.begin().await?;
     if !logins::end(&mut db, customer, login).await? {
         return Err(Code::NotFound.into());
     }
     db.commit().await?;
-    app.bus.disconnect_user(login);
-    app.streams.end(login);
+    ended(app, login);
+    // A node that does not hear it notices at its next look.
+    if let Err(error) = app.bus.publish(subject::LOGIN_ENDED, None, login.as_bytes()).await {
+        tracing::warn!(%error, "other nodes are not told of a logout");
+    }
     tracing::info!(%customer, login, "logged out");
     Ok(())
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::App;
 use crate::chargers;
 use crate::http::auth::Caller;
-use crate::http::extract::PathId;
+use crate::http::extract::{NoBody, PathId};
 use crate::http::problem::{Answer, Code, refusals};
 
 /// How long the charger's own end of the transaction is waited for, so that the purchase can be paid at once.
@@ -37,6 +37,7 @@ pub(crate) async fn finish(
     State(app): State<App>,
     caller: Caller,
     PathId(device): PathId<DeviceId>,
+    _: NoBody,
 ) -> Answer<Json<Finished>> {
     let work = tokio::spawn(async move { end(&app, caller.customer, device).await });
     let purchase = work.await.unwrap_or_else(|error| {

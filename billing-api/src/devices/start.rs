@@ -10,7 +10,7 @@ use evm_store::{Db, Rule, StoreError, credit, now, purchases};
 use crate::App;
 use crate::chargers::{self, Failed};
 use crate::http::auth::Caller;
-use crate::http::extract::PathId;
+use crate::http::extract::{NoBody, PathId};
 use crate::http::problem::{Answer, Code, Problem, refusals};
 
 refusals!(StartRefusals:
@@ -29,6 +29,7 @@ pub(crate) async fn start(
     State(app): State<App>,
     caller: Caller,
     PathId(device): PathId<DeviceId>,
+    _: NoBody,
 ) -> Answer<StatusCode> {
     // On a task of its own: a phone that hangs up must not leave the device held by a start that was refused.
     let work = tokio::spawn(async move { begin(&app, caller.customer, device).await });

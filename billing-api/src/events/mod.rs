@@ -1,5 +1,6 @@
 //! Events for web clients: Server-Sent Events, with what was missed read from the outbox.
 
+pub(crate) mod endings;
 mod reader;
 mod slots;
 
@@ -27,15 +28,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How soon, where the store did not answer.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// When to come again, where all places are taken. A connection that broke is noticed by then.
-const PLACE_AFTER_S: u64 = 30;
 
 refusals!(EventsRefusals: InvalidRequest, TooManyRequests, BusUnavailable);
 
 /// The customer's events as they happen, as Server-Sent Events. `event` is `CHARGING`, `PAYMENT` or `REPLENISHMENT`, `data`
 /// the same JSON that NATS carries. Events that must not be missed have an `id`: with it in `Last-Event-ID`, those of the
 /// last 7 days that came after it are sent first. An event may come twice, with the same `id`. A comment comes every 15 s.
-/// The stream ends with the login; a customer may have 4 at a time.
+/// The stream ends with the login. A customer may have 4 at a time: a fifth ends the oldest, once that is 10 s old.
 #[utoipa::path(
     get, path = "/events", operation_id = "events", tag = "profile",
     params(("Last-Event-ID" = Option<i64>, Header, description = "The last `id` that was received.", minimum = 0)),
@@ -46,9 +45,15 @@ refusals!(EventsRefusals: InvalidRequest, TooManyRequests, BusUnavailable);
 )]
 pub(crate) async fn events(State(app): State<App>, caller: Caller, headers: HeaderMap) -> Answer<Response> {
     let last = last_event_id(&headers)?;
-    let slot = app.streams.take(caller.customer, &caller.login);
-    let slot = slot.ok_or_else(|| Problem::from(Code::TooManyRequests).retry_after(PLACE_AFTER_S))?;
-    let customer = customers::by_id(&mut app.store.read().await?, caller.customer).await?.ok_or(Code::Unauthorized)?;
+    let slot = app.streams.take(caller.customer, &caller.login).await;
+    let slot = slot.ok_or_else(|| Problem::from(Code::TooManyRequests).retry_after(slots::REPLACED_AFTER.as_secs()))?;
+    let mut db = app.store.read().await?;
+    // Asked after the place is taken: a logout that did not find the stream is found here.
+    if !logins::is_good(&mut db, &caller.login, now()).await? {
+        return Err(Code::Unauthorized.into());
+    }
+    let customer = customers::by_id(&mut db, caller.customer).await?.ok_or(Code::Unauthorized)?;
+    drop(db);
     // First the bus, then the store: what is written between the two is in both, and sent once.
     let news = app.bus.subscribe(&format!("{}.>", customer.topic)).await.map_err(|error| {
         tracing::warn!(%error, "no subscription for a stream");

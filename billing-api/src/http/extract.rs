@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::problem::{Code, Problem};
 
@@ -18,14 +19,43 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            match rejection.into_response().status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Problem::from(Code::BodyTooLarge),
-                _ => Code::InvalidRequest.because("the body did not arrive"),
-            }
-        })?;
-        parse(&bytes).map(Self)
+        parse(&read(request, state).await?).map(Self)
     }
+}
+
+/// Nothing: no body, `null` or `{}`. A field in it is refused by name, for it would do nothing.
+pub(crate) struct NoBody;
+
+/// Takes no field at all.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        MaybeBody::<Option<Nothing>>::from_request(request, state).await.map(|_| Self)
+    }
+}
+
+/// A JSON body that may be left out.
+pub(crate) struct MaybeBody<T>(pub(crate) Option<T>);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for MaybeBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = read(request, state).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) { Ok(Self(None)) } else { parse(&bytes).map(Some).map(Self) }
+    }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.into_response().status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::from(Code::BodyTooLarge),
+        _ => Code::InvalidRequest.because("the body did not arrive"),
+    })
 }
 
 /// Reads JSON; a misfit names its field.
@@ -34,17 +64,36 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let detail = error.into_inner().to_string();
-        // A missing field is told at its parent.
-        let missing = detail.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-        match (path.as_str(), missing) {
-            (".", None) => Code::InvalidRequest.because(format!("the body is not what this call takes: {detail}")),
-            (".", Some(field)) => Problem::field(field, "is missing"),
-            (parent, Some(field)) => Problem::field(format!("{parent}.{field}"), "is missing"),
-            (field, None) => Problem::field(field, detail),
+        // What is missing or told twice is told at its parent.
+        let named = |start: &str| detail.strip_prefix(start).and_then(|rest| rest.split('`').next());
+        let at = |field: &str| if path == "." { field.to_owned() } else { format!("{path}.{field}") };
+        if let Some(field) = named("missing field `") {
+            return Problem::field(at(field), "is missing");
+        }
+        if let Some(field) = named("duplicate field `") {
+            return Problem::field(at(field), "is told twice");
+        }
+        if path == "." {
+            return Code::InvalidRequest.because(format!("the body is not what this call takes: {detail}"));
+        }
+        match detail.strip_prefix("unknown field `").and_then(|rest| rest.rsplit_once(" at line ")) {
+            Some((rest, _)) => {
+                let known = rest.split_once("`, ").map_or("none is", |(_, known)| known);
+                let path: String = path.chars().take(200).collect();
+                Problem::field(path, format!("is no field of this call: {known}"))
+            }
+            None => Problem::field(path, detail),
         }
     })?;
     json.end().map_err(|error| Code::InvalidRequest.because(format!("the body goes on after its end: {error}")))?;
     Ok(value)
+}
+
+/// Tells null from absent.
+pub(crate) fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// A query string.
@@ -96,16 +145,19 @@ pub(crate) fn short(field: &str, text: &str, most: usize) -> Result<(), Problem>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
     #[allow(dead_code)]
+    #[serde(deny_unknown_fields)]
     struct Outer {
         inner: Inner,
+        #[serde(default)]
+        list: Vec<Inner>,
     }
 
     #[derive(Debug, Deserialize)]
     #[allow(dead_code)]
+    #[serde(deny_unknown_fields)]
     struct Inner {
         score: u8,
     }
@@ -121,5 +173,22 @@ mod tests {
         assert!(field("{}").contains(r#"Some("inner")"#));
         assert!(field("").contains("None"));
         assert!(field(r#"{"inner":{"score":1}} x"#).contains("after its end"));
+        assert!(field(r#"{"inner":{"score":1,"score":2}}"#).contains(r#"Some("inner.score")"#));
+    }
+
+    #[test]
+    fn fields_that_nobody_knows_are_named() {
+        let problem = |text: &str| format!("{:?}", parse::<Outer>(text.as_bytes()).err());
+        for (text, field) in [
+            (r#"{"amount":1,"inner":{"score":1}}"#, r#"Some("amount")"#),
+            (r#"{"inner":{"score":1,"colour":null}}"#, r#"Some("inner.colour")"#),
+            (r#"{"inner":{"score":1},"list":[{"score":1},{"Score":1}]}"#, r#"Some("list[1].Score")"#),
+        ] {
+            let problem = problem(text);
+            assert!(problem.contains(field) && problem.contains("is no field of this call"), "{problem}");
+        }
+        let none = format!("{:?}", parse::<Option<Nothing>>(br#"{"amount":1}"#).err());
+        assert!(none.contains(r#"Some("amount")"#), "{none}");
+        assert!(parse::<Option<Nothing>>(b"null").is_ok() && parse::<Option<Nothing>>(b"{}").is_ok());
     }
 }

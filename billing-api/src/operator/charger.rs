@@ -25,8 +25,12 @@ pub(crate) struct ChargerView {
     model: Option<String>,
     serial: Option<String>,
     firmware: Option<String>,
+    /// Whether it shows a password. The password itself is told by nobody.
+    password_set: bool,
     /// OCPP security profile, 0 to 3.
     security_profile: i16,
+    /// The OCPP version to speak where the station offers no subprotocol; null: it is refused then.
+    without_subprotocol: Option<String>,
     /// The clock that tariff bands go by.
     #[schema(example = "Asia/Ulaanbaatar")]
     time_zone: String,
@@ -93,7 +97,9 @@ impl ChargerView {
             model: charger.model,
             serial: charger.serial,
             firmware: charger.firmware,
+            password_set: charger.password_hash.is_some(),
             security_profile: charger.security_profile,
+            without_subprotocol: charger.without_subprotocol,
             time_zone: charger.time_zone,
             connected_at: charger.connected_at.map(|at| Iso(at.0)),
             booted_at: charger.booted_at.map(|at| Iso(at.0)),

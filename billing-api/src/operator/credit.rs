@@ -15,6 +15,7 @@ use crate::http::units::Mnt;
 
 /// Cash taken in or given back.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Credit {
     /// Negative corrects the balance down.
     amount: Mnt,

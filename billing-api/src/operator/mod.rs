@@ -13,5 +13,6 @@ pub(crate) mod purchases;
 pub(crate) mod reconciliation;
 pub(crate) mod refund;
 pub(crate) mod register;
+mod register_device;
 pub(crate) mod sessions;
 pub(crate) mod tariff;

@@ -13,6 +13,7 @@ use crate::payments::refund::give_out;
 
 /// Why a purchase is given back.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ToRefund {
     /// Kept in the book.
     #[schema(min_length = 1, max_length = 500, example = "broken cable")]

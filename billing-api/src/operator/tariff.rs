@@ -11,7 +11,7 @@ pub(super) const MOST_PRICE: Money = Money(10_000_000_000);
 
 /// A part of the day, by the station's clock.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct BandTerms {
     /// `HH:MM`.
     #[schema(example = "22:00")]

@@ -17,6 +17,7 @@ use crate::payments::{ask, make};
 
 /// How to pay.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Pay {
     /// One of `payment-options` that is not disabled.
     #[schema(example = "EVM")]

@@ -128,6 +128,9 @@ async fn login<'a>(hub: &'a Hub, wire: &mut Wire, client: u64) -> Step<Session<'
     };
     let ConnectOptions { user, pass, verbose, headers } = options;
     let (user, pass) = (user.unwrap_or_default(), pass.unwrap_or_default());
+    // Noted before it is looked up: a logout in between finds it.
+    let kicked = CancellationToken::new();
+    let noted = hub.bus.logged_in(&user, kicked.clone());
     let topic = match look_up(&hub.authenticator, &user, &pass).await {
         Ok(Some(topic)) => topic,
         Ok(None) => {
@@ -143,15 +146,23 @@ async fn login<'a>(hub: &'a Hub, wire: &mut Wire, client: u64) -> Step<Session<'
     if verbose {
         wire.write(b"+OK\r\n").await?;
     }
-    Ok(Session::new(hub, user, pass, topic, verbose, headers))
+    Ok(Session::new(hub, Login { user, pass, topic, kicked, _noted: noted }, verbose, headers))
+}
+
+/// Who is logged in.
+struct Login {
+    user: String,
+    pass: String,
+    topic: String,
+    /// The login is over.
+    kicked: CancellationToken,
+    _noted: Registration,
 }
 
 /// A client that is logged in.
 struct Session<'a> {
     hub: &'a Hub,
-    user: String,
-    pass: String,
-    topic: String,
+    login: Login,
     verbose: bool,
     headers: bool,
     subscriptions: Vec<Subscribed>,
@@ -159,8 +170,6 @@ struct Session<'a> {
     sender: mpsc::Sender<Delivery>,
     deliveries: mpsc::Receiver<Delivery>,
     backlog: Arc<Backlog>,
-    kicked: CancellationToken,
-    _login: Registration,
 }
 
 struct Subscribed {
@@ -172,29 +181,24 @@ struct Subscribed {
 }
 
 impl<'a> Session<'a> {
-    fn new(hub: &'a Hub, user: String, pass: String, topic: String, verbose: bool, headers: bool) -> Session<'a> {
+    fn new(hub: &'a Hub, login: Login, verbose: bool, headers: bool) -> Session<'a> {
         let (sender, deliveries) = mpsc::channel(DELIVERY_QUEUE);
-        let kicked = CancellationToken::new();
         Session {
-            _login: hub.bus.logged_in(&user, kicked.clone()),
             backlog: Arc::new(Backlog::new(hub.limits.pending_bytes)),
             subscriptions: Vec::new(),
             next_subscription: 0,
             hub,
-            user,
-            pass,
-            topic,
+            login,
             verbose,
             headers,
             sender,
             deliveries,
-            kicked,
         }
     }
 
     async fn run(mut self, wire: &mut Wire) -> Step<std::convert::Infallible> {
         let backlog = self.backlog.clone();
-        let kicked = self.kicked.clone();
+        let kicked = self.login.kicked.clone();
         tokio::select! {
             end = self.converse(wire) => end,
             () = backlog.overflowed() => Err(End::Quiet("slow consumer")),
@@ -276,7 +280,7 @@ impl<'a> Session<'a> {
     }
 
     fn subscribe(&mut self, pattern: &str, queue: Option<String>, sid: String) -> Answer {
-        if !subject::own(&self.topic, pattern) {
+        if !subject::own(&self.login.topic, pattern) {
             let queue = queue.map(|queue| format!(" using queue \"{queue}\"")).unwrap_or_default();
             let text = format!("Permissions Violation for Subscription to \"{pattern}\"{queue}");
             return Answer::Refusal(text);
@@ -322,8 +326,8 @@ impl<'a> Session<'a> {
 
     /// Whether the login still counts, and how long until it is looked up the next time.
     async fn look_up_again(&self) -> Step<Duration> {
-        match look_up(&self.hub.authenticator, &self.user, &self.pass).await {
-            Ok(Some(topic)) if topic == self.topic => Ok(self.hub.limits.login_recheck),
+        match look_up(&self.hub.authenticator, &self.login.user, &self.login.pass).await {
+            Ok(Some(topic)) if topic == self.login.topic => Ok(self.hub.limits.login_recheck),
             Ok(_) => Err(End::Error("User Authentication Expired")),
             Err(error) => {
                 tracing::warn!(%error, "cannot look up a NATS login again");
