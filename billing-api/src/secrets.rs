@@ -1,6 +1,10 @@
 //! Secrets of customers. The store holds keyed hashes of them only.
 
+use std::net::IpAddr;
+
 use hmac::{Hmac, Mac};
+
+use crate::http::address;
 
 /// The keyed hash (HMAC-SHA-256, hexadecimal) under which a secret is stored; `purpose` keeps kinds apart.
 pub(crate) fn hash(server_secret: &[u8; 32], purpose: &str, secret: &str) -> String {
@@ -9,6 +13,11 @@ pub(crate) fn hash(server_secret: &[u8; 32], purpose: &str, secret: &str) -> Str
     mac.update(b":");
     mac.update(secret.as_bytes());
     hex::encode(mac.finalize().into_bytes())
+}
+
+/// The name under which a network is known with a phone.
+pub(crate) fn known_network(server_secret: &[u8; 32], phone: &str, from: IpAddr) -> String {
+    hash(server_secret, "requester", &format!("{phone}:{}", address::network(from)))
 }
 
 /// A new token of 256 random bits.

@@ -75,10 +75,12 @@ do:   plug_in, unplug, present_card (id_tag), stop_local, suspend_ev, suspend_ev
 wait: available, preparing, charging, suspended_ev, suspended_evse, finishing, unavailable,
       faulted, online, offline, booted, transaction, transaction_id, no_transaction,
       queue_empty, energy (wh)
-Each may have connector (1), at_s (seconds from the start), sleep_s, timeout_s (60, for wait)."#;
+Each may have connector (1), at_s (seconds from the start), sleep_s, timeout_s (60, for wait), and
+refused (true where a no is wanted). A step that is refused, and a wait in vain, end with exit code 1."#;
 
 /// How long the last messages may take at the end of a scenario.
 const LAST_MESSAGES: Duration = Duration::from_secs(30);
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -123,7 +125,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         readers.spawn(print_events(charger.identity().to_owned(), charger.subscribe(), lines.clone()));
         chargers.push(charger.clone());
         match scenario.clone() {
-            Some(scenario) => _ = players.spawn(async move { play(&scenario, &charger).await }),
+            Some(scenario) => {
+                let url = args.url.clone();
+                players.spawn(async move { play(&scenario, &charger, &url).await });
+            }
             None => {
                 for connector in 1..=args.connectors {
                     let (charger, pause) = (charger.clone(), Duration::from_secs(args.pause));
@@ -207,18 +212,26 @@ fn config(args: &Args, number: u32) -> ChargerConfig {
     config
 }
 
-/// Plays a scenario; a charger that is not let in at all is an error, not something to try for ever.
-async fn play(scenario: &Scenario, charger: &Charger) -> anyhow::Result<End> {
+/// Plays a scenario, whose clock runs from now on. A charger that is not let in at all is an error, not something to try
+/// for ever, and so is one that never found anybody.
+async fn play(scenario: &Scenario, charger: &Charger, url: &str) -> anyhow::Result<End> {
     let identity = charger.identity();
-    let forever = Duration::from_secs(u64::from(u32::MAX));
-    let first = charger.wait_until(forever, |s| s.online || matches!(s.refused, Some(401 | 403 | 404))).await?;
-    match first.refused {
-        Some(401) => bail!("{identity}: the central system refused the password (HTTP 401)"),
-        Some(404) => bail!("{identity}: the central system does not know this identity (HTTP 404)"),
-        Some(status) => bail!("{identity}: the central system refused the connection (HTTP {status})"),
-        None => {}
+    let mut was_online = false;
+    let refused = charger.wait_until(FOREVER, |state| {
+        was_online |= state.online;
+        !was_online && matches!(state.refused, Some(401 | 403 | 404))
+    });
+    tokio::select! {
+        played = scenario.run(charger) => played.with_context(|| identity.to_owned())?,
+        refused = refused => match refused?.refused {
+            Some(401) => bail!("{identity}: the central system refused the password (HTTP 401)"),
+            Some(404) => bail!("{identity}: the central system does not know this identity (HTTP 404)"),
+            status => bail!("{identity}: the central system refused the connection (HTTP {})", status.unwrap_or_default()),
+        },
     }
-    scenario.run(charger).await.with_context(|| identity.to_owned())?;
+    if !was_online && !charger.state().online {
+        bail!("{identity}: no connection to {url} in all the scenario; does anything listen there?");
+    }
     let told = charger.wait_until(LAST_MESSAGES, |s| !s.online || s.queued == 0).await;
     told.with_context(|| format!("{identity}: the last messages were not answered"))?;
     Ok(End::Played)

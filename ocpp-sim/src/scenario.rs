@@ -1,12 +1,15 @@
 //! What people do at a charger, step by step: read from a JSON or TOML file, or the everyday routine.
 
-use crate::{Charger, ChargerState, ConnectorStatus};
+use crate::{Charger, ChargerState, ConnectorStatus, SimEvent};
 use serde::Deserialize;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// A wait without `timeout_s` ends after this time.
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
+/// How long the answer to a card may take: a CALL waits 30 s, and may wait for another one before it.
+const CARD_WAIT: Duration = Duration::from_secs(60);
 const MAX_STEPS: usize = 10_000;
 /// Longest time a file may name, seconds.
 const MAX_SECONDS: u64 = 30 * 86_400;
@@ -23,6 +26,8 @@ struct Step {
     sleep: Option<Duration>,
     connector: u32,
     deed: Option<Deed>,
+    /// The charger or the central system is to say no.
+    refused: bool,
     wait: Option<(Wish, Duration)>,
 }
 
@@ -68,6 +73,20 @@ pub enum ScenarioError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The charger, or the central system, said no to a step.
+    #[error("step {step}: refused: {reason}")]
+    Refused {
+        /// Its number.
+        step: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A step with `refused` was not refused.
+    #[error("step {step}: was to be refused, and was not")]
+    NotRefused {
+        /// Its number.
+        step: usize,
+    },
     /// A wait ended without what it waited for.
     #[error("step {step}: waited {seconds} s in vain for {wish}; the charger is {state:?}")]
     TimedOut {
@@ -101,6 +120,8 @@ struct RawStep {
     error_code: Option<String>,
     wh: Option<i64>,
     timeout_s: Option<u64>,
+    #[serde(default)]
+    refused: bool,
 }
 
 impl Scenario {
@@ -131,37 +152,136 @@ impl Scenario {
         Ok(Scenario { steps: steps.collect::<Result<_, _>>()? })
     }
 
-    /// Plays the steps on a charger; times count from now.
+    /// Plays the steps on a charger; times count from now, whether it is connected or not.
     ///
     /// # Errors
-    /// [`ScenarioError::TimedOut`] when a wait was in vain.
+    /// [`ScenarioError::TimedOut`] when a wait was in vain, [`ScenarioError::Refused`] when a step was refused.
     pub async fn run(&self, charger: &Charger) -> Result<(), ScenarioError> {
         let start = Instant::now();
+        let mut answers = Answers { events: charger.subscribe(), open: Vec::new() };
         for (step, number) in self.steps.iter().zip(1..) {
-            if let Some(at) = step.at {
-                sleep_until(start + at).await;
-            }
-            if let Some(time) = step.sleep {
-                sleep(time).await;
+            tokio::select! {
+                () = step.time(start) => {}
+                refused = answers.refusal() => return Err(refused),
             }
             if let Some(deed) = &step.deed {
-                deed.act(charger, step.connector).await;
+                answers.act(charger, step, deed, number).await?;
             }
             if let Some((wish, limit)) = step.wait {
-                let waited = charger.wait_until(limit, |state| wish.holds(state, step.connector)).await;
-                waited.map_err(|crate::NotInTime(state)| ScenarioError::TimedOut {
-                    step: number,
-                    wish: format!("{wish:?}"),
-                    seconds: limit.as_secs(),
-                    state,
-                })?;
+                tokio::select! {
+                    waited = step.wait(charger, wish, limit, number) => waited?,
+                    refused = answers.refusal() => return Err(refused),
+                }
             }
         }
+        answers.all().await
+    }
+}
+
+/// What becomes of the steps that may be refused.
+struct Answers {
+    events: Receiver<SimEvent>,
+    /// Cards whose answer has not come: connector and step.
+    open: Vec<(u32, usize)>,
+}
+
+impl Answers {
+    /// Does it. What is refused at once is told at once; the answer to a card may come later.
+    async fn act(&mut self, charger: &Charger, step: &Step, deed: &Deed, number: usize) -> Result<(), ScenarioError> {
+        self.open.push((step.connector, number));
+        deed.act(charger, step.connector).await;
+        if step.refused {
+            // Only a card's answer comes later.
+            let limit = if matches!(deed, Deed::PresentCard(_)) { CARD_WAIT } else { Duration::ZERO };
+            let answer = timeout(limit, async {
+                while !self.open.is_empty() {
+                    self.next().await?;
+                }
+                Ok(())
+            });
+            return match answer.await {
+                Ok(Err(ScenarioError::Refused { step, .. })) if step == number => Ok(()),
+                Ok(Err(other)) => Err(other),
+                Ok(Ok(())) | Err(_) => Err(ScenarioError::NotRefused { step: number }),
+            };
+        }
+        while let Ok(event) = self.events.try_recv() {
+            self.take(&event)?;
+        }
+        if !matches!(deed, Deed::PresentCard(_)) {
+            self.open.retain(|(_, open)| *open != number);
+        }
         Ok(())
+    }
+
+    /// Comes back with the first refusal only.
+    async fn refusal(&mut self) -> ScenarioError {
+        loop {
+            if let Err(refused) = self.next().await {
+                return refused;
+            }
+        }
+    }
+
+    /// Until all cards have their answer.
+    async fn all(&mut self) -> Result<(), ScenarioError> {
+        let all = timeout(CARD_WAIT, async {
+            while !self.open.is_empty() {
+                self.next().await?;
+            }
+            Ok(())
+        });
+        all.await.unwrap_or(Ok(()))
+    }
+
+    async fn next(&mut self) -> Result<(), ScenarioError> {
+        match self.events.recv().await {
+            Ok(event) => self.take(&event),
+            Err(RecvError::Lagged(_)) => Ok(()),
+            // The charger is gone, and with it whatever could be refused.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    fn take(&mut self, event: &SimEvent) -> Result<(), ScenarioError> {
+        let (connector, reason) = match event {
+            SimEvent::Refused { connector, reason } => (*connector, Some(reason)),
+            SimEvent::Authorized { connector, .. } | SimEvent::TransactionStopped { connector, .. } => {
+                (*connector, None)
+            }
+            _ => return Ok(()),
+        };
+        let Some(place) = self.open.iter().position(|(open, _)| *open == connector) else { return Ok(()) };
+        let (_, step) = self.open.remove(place);
+        match reason {
+            Some(reason) => Err(ScenarioError::Refused { step, reason: reason.clone() }),
+            None => Ok(()),
+        }
     }
 }
 
 impl Step {
+    /// Lets the time before it pass.
+    async fn time(&self, start: Instant) {
+        if let Some(at) = self.at {
+            sleep_until(start + at).await;
+        }
+        if let Some(time) = self.sleep {
+            sleep(time).await;
+        }
+    }
+
+    async fn wait(&self, charger: &Charger, wish: Wish, limit: Duration, step: usize) -> Result<(), ScenarioError> {
+        let waited = charger.wait_until(limit, |state| wish.holds(state, self.connector)).await;
+        let in_vain = |crate::NotInTime(state)| ScenarioError::TimedOut {
+            step,
+            wish: format!("{wish:?}"),
+            seconds: limit.as_secs(),
+            state,
+        };
+        waited.map(drop).map_err(in_vain)
+    }
+
     fn new(raw: RawStep) -> Result<Step, String> {
         let time = |seconds: u64| match seconds {
             0..=MAX_SECONDS => Ok(Duration::from_secs(seconds)),
@@ -189,8 +309,12 @@ impl Step {
             sleep: raw.sleep_s.map(time).transpose()?,
             connector: raw.connector.unwrap_or(1),
             deed,
+            refused: raw.refused,
             wait: wish.map(|wish| (wish, limit)),
         };
+        if step.refused && step.deed.is_none() {
+            return Err("refused needs a do".to_owned());
+        }
         let idle = step.at.is_none() && step.sleep.is_none() && step.deed.is_none() && step.wait.is_none();
         if idle { Err("needs one of do, wait, at_s, sleep_s".to_owned()) } else { Ok(step) }
     }

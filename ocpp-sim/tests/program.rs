@@ -94,6 +94,66 @@ async fn a_wait_in_vain_names_its_step() {
     assert!(message.contains("step 2: waited 0 s in vain"), "{message}");
 }
 
+/// Nothing listens: the clock runs all the same, and the end says what was wrong.
+#[tokio::test]
+async fn the_clock_runs_where_nothing_listens() {
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/ocpp", free.local_addr().unwrap());
+    drop(free);
+    let text = r#"[{"do": "plug_in"}, {"at_s": 1, "do": "unplug"}]"#;
+    for (steps, says) in [
+        (text, "no connection to ws://127.0.0.1:"),
+        (r#"[{"wait": "booted", "timeout_s": 1}]"#, "step 1: waited 1 s in vain for Booted"),
+    ] {
+        let file = File::new("nobody.json", steps);
+        let child = Command::new(env!("CARGO_BIN_EXE_ocpp-sim"))
+            .args(["--url", &url, "--id", "CP", "--scenario", file.0.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let output = end(child).await;
+        assert_eq!(output.status.code(), Some(1));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains("CP") && message.contains(says), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_step_is_named_and_no_success() {
+    for (version, steps, says) in [
+        (
+            Version::V16,
+            r#"[{"wait": "booted"}, {"do": "plug_in"}, {"do": "plug_in"}]"#,
+            "step 3: refused: a car is plugged in already",
+        ),
+        (
+            Version::V16,
+            r#"[{"wait": "booted"}, {"do": "plug_in", "connector": 7}]"#,
+            "step 2: refused: no such connector",
+        ),
+        (Version::V16, r#"[{"wait": "booted"}, {"do": "present_card", "id_tag": "BAD"}]"#, "step 2: refused: Blocked"),
+        (Version::V201, r#"[{"wait": "booted"}, {"do": "present_card", "id_tag": "BAD"}]"#, "step 2: refused: Blocked"),
+        (
+            Version::V16,
+            r#"[{"wait": "booted"}, {"do": "stop_local"}, {"do": "plug_in", "refused": true}]"#,
+            "step 3: was to be refused, and was not",
+        ),
+        (Version::V16, r#"[{"wait": "booted"}, {"do": "present_card", "id_tag": "BAD", "refused": true}]"#, ""),
+    ] {
+        let server = Server::new(version).await;
+        let file = File::new("no.json", steps);
+        let version = if version == Version::V16 { "1.6" } else { "2.0.1" };
+        let child = program(&server, &["--version", version, "--scenario", file.0.to_str().unwrap()]);
+        server.accept().await.until_closed().await;
+        let output = end(child).await;
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(i32::from(!says.is_empty())), "{steps}: {message}");
+        assert!(message.contains(says), "{steps}: {message}");
+    }
+}
+
 #[tokio::test]
 async fn an_interrupt_closes_cleanly() {
     let server = Server::new(Version::V16).await;

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod cards;
 pub mod chargers;
 pub mod checks;
+pub mod codes;
 pub mod credit;
 pub mod customers;
 pub mod devices;

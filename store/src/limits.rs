@@ -7,6 +7,8 @@ use crate::engine::{Db, on};
 
 /// Longest time a limit may look back.
 const LONGEST_MS: i64 = 24 * 3_600_000;
+/// By how much the clocks of two nodes may differ. What is further in the future was counted before a clock was set back.
+const SKEW_MS: i64 = 60_000;
 
 /// At most `most` times in any `window_ms`.
 #[derive(Debug, Clone, Copy)]
@@ -55,14 +57,15 @@ pub async fn wait(db: &mut Db, limits: &[Limit<'_>], now: Timestamp) -> Result<O
         }
         // When this one leaves the window, there is room for one more.
         let oldest: Option<(i64,)> = on!(&mut *db, conn => {
-            sqlx::query_as("SELECT at FROM limit_hits WHERE key = $1 AND at > $2 ORDER BY at DESC LIMIT 1 OFFSET $3")
+            sqlx::query_as("SELECT at FROM limit_hits WHERE key = $1 AND at > $2 AND at <= $4 ORDER BY at DESC LIMIT 1 OFFSET $3")
                 .bind(limit.key)
                 .bind(now.plus_millis(-limit.window_ms).0)
                 .bind(limit.most - 1)
+                .bind(now.plus_millis(SKEW_MS).0)
                 .fetch_optional(conn)
                 .await?
         });
-        longest = longest.max(oldest.map(|(at,)| at + limit.window_ms - now.0));
+        longest = longest.max(oldest.map(|(at,)| (at + limit.window_ms - now.0).min(limit.window_ms)));
     }
     Ok(longest)
 }

@@ -1,66 +1,9 @@
-//! Phone codes and logins. Codes, tokens and event passwords are stored as hashes only.
+//! Logins. Tokens and event passwords are stored as hashes only.
 
 use evm_domain::{CustomerId, Timestamp};
 
 use crate::engine::{Db, on};
 use crate::{Result, id, new_id};
-
-/// Stores the newest code of a phone; an older one is dead with it.
-pub async fn put_code(db: &mut Db, phone: &str, code_hash: &str, now: Timestamp, lives_ms: i64) -> Result<()> {
-    on!(db, conn => {
-        sqlx::query(
-            "INSERT INTO phone_codes (phone, code_hash, tries, created_at, expires_at) VALUES ($1, $2, 0, $3, $4) \
-             ON CONFLICT (phone) DO UPDATE SET code_hash = excluded.code_hash, tries = 0, created_at = excluded.created_at, \
-             expires_at = excluded.expires_at",
-        )
-        .bind(phone)
-        .bind(code_hash)
-        .bind(now.0)
-        .bind(now.plus_millis(lives_ms).0)
-        .execute(conn)
-        .await?;
-    });
-    Ok(())
-}
-
-/// Counts a try and uses the code up where it is the right one. `false`: wrong, old, or tried too often.
-pub async fn use_code(db: &mut Db, phone: &str, code_hash: &str, most_tries: i32, now: Timestamp) -> Result<bool> {
-    let counted: Option<(String,)> = on!(&mut *db, conn => {
-        sqlx::query_as(
-            "UPDATE phone_codes SET tries = tries + 1 WHERE phone = $1 AND tries < $2 AND expires_at > $3 RETURNING code_hash",
-        )
-        .bind(phone)
-        .bind(most_tries)
-        .bind(now.0)
-        .fetch_optional(conn)
-        .await?
-    });
-    if counted.is_none_or(|(stored,)| stored != code_hash) {
-        return Ok(false);
-    }
-    let used = on!(db, conn => {
-        sqlx::query("DELETE FROM phone_codes WHERE phone = $1 AND code_hash = $2")
-            .bind(phone)
-            .bind(code_hash)
-            .execute(conn)
-            .await?
-            .rows_affected()
-    });
-    Ok(used > 0)
-}
-
-/// Whether there is a code of this phone's that could be guessed.
-pub async fn has_code(db: &mut Db, phone: &str, most_tries: i32, now: Timestamp) -> Result<bool> {
-    let (codes,): (i64,) = on!(db, conn => {
-        sqlx::query_as("SELECT COUNT(*) FROM phone_codes WHERE phone = $1 AND tries < $2 AND expires_at > $3")
-            .bind(phone)
-            .bind(most_tries)
-            .bind(now.0)
-            .fetch_one(conn)
-            .await?
-    });
-    Ok(codes > 0)
-}
 
 /// A login: its id is the customer's user name for events.
 #[derive(Debug, Clone)]
@@ -225,11 +168,4 @@ pub async fn is_good(db: &mut Db, login: &str, now: Timestamp) -> Result<bool> {
             .await?
     });
     Ok(row.is_some())
-}
-
-/// Forgets codes that ran out before a moment.
-pub async fn forget_codes(db: &mut Db, before: Timestamp) -> Result<u64> {
-    Ok(on!(db, conn => {
-        sqlx::query("DELETE FROM phone_codes WHERE expires_at < $1").bind(before.0).execute(conn).await?.rows_affected()
-    }))
 }

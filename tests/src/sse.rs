@@ -88,6 +88,11 @@ impl EventStream {
         self.heard.lock().unwrap().comments
     }
 
+    /// Whether the server has ended the stream.
+    pub fn is_ended(&self) -> bool {
+        self.heard.lock().unwrap().ended
+    }
+
     /// Waits until the server ends the stream.
     pub async fn ended(&self) {
         eventually("the end of the stream", async || self.heard.lock().unwrap().ended.then_some(())).await;

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use evm_store::Store;
+use evm_store::codes::{self, Requester, Standing, Tries};
 use evm_store::limits::{self, Limit};
-use evm_store::logins;
+use evm_store::{Db, Store};
 use evm_tests::engine::Backend;
 use evm_tests::{Customer, Engine, World, eventually, on_each_engine};
 use reqwest::Method;
@@ -99,24 +99,101 @@ async fn many_at_once_get_no_more_than_one_after_the_other(engine: Engine) {
     store.close().await;
 }
 
+const TRIES: Tries = Tries { own: 5, others: 3 };
+
+fn who(name: &str, known: bool) -> Requester {
+    Requester { who: name.into(), known }
+}
+
 async fn codes_are_the_newest_short_lived_and_used_up(engine: Engine) {
     let dir = tempfile::tempdir().unwrap();
     let (store, _backend) = store(engine, &dir).await;
     let at = |ms| evm_domain::Timestamp(1_700_000_000_000 + ms);
+    let phone = who("phone", false);
     let mut db = store.begin().await.unwrap();
-    logins::put_code(&mut db, PHONE, "old", at(0), 5 * MINUTE).await.unwrap();
-    logins::put_code(&mut db, PHONE, "new", at(MINUTE), 5 * MINUTE).await.unwrap();
-    assert!(!logins::use_code(&mut db, PHONE, "old", 5, at(MINUTE)).await.unwrap(), "only the newest");
-    assert!(!logins::use_code(&mut db, PHONE, "new", 5, at(6 * MINUTE)).await.unwrap(), "5 minutes");
-    assert!(!logins::use_code(&mut db, OTHER, "new", 5, at(MINUTE)).await.unwrap(), "another phone");
-    assert!(logins::use_code(&mut db, PHONE, "new", 5, at(6 * MINUTE - 1)).await.unwrap());
-    assert!(!logins::use_code(&mut db, PHONE, "new", 5, at(MINUTE)).await.unwrap(), "once");
-    logins::put_code(&mut db, PHONE, "right", at(0), 5 * MINUTE).await.unwrap();
+    let put = async |db: &mut Db, code: &str, ms| {
+        codes::put(db, PHONE, &phone, code, at(ms), 5 * MINUTE).await.unwrap();
+    };
+    let used =
+        async |db: &mut Db, of: &str, code: &str, ms| codes::use_up(db, of, code, &phone, TRIES, at(ms)).await.unwrap();
+    put(&mut db, "old", 0).await;
+    put(&mut db, "new", MINUTE).await;
+    assert!(!used(&mut db, PHONE, "old", MINUTE).await, "only the newest");
+    assert!(!used(&mut db, PHONE, "new", 6 * MINUTE).await, "5 minutes");
+    assert!(!used(&mut db, OTHER, "new", MINUTE).await, "another phone");
+    assert!(used(&mut db, PHONE, "new", 6 * MINUTE - 1).await);
+    assert!(!used(&mut db, PHONE, "new", MINUTE).await, "once");
+    put(&mut db, "right", 0).await;
     for _ in 0..5 {
-        assert!(!logins::use_code(&mut db, PHONE, "wrong", 5, at(1)).await.unwrap());
+        assert!(!used(&mut db, PHONE, "wrong", 1).await);
     }
-    assert!(!logins::use_code(&mut db, PHONE, "right", 5, at(1)).await.unwrap(), "dead");
+    assert!(!used(&mut db, PHONE, "right", 1).await, "dead for who guessed");
     db.commit().await.unwrap();
+    store.close().await;
+}
+
+async fn a_code_is_dead_for_who_guessed_and_for_nobody_else(engine: Engine) {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _backend) = store(engine, &dir).await;
+    let at = evm_domain::Timestamp(1_700_000_000_000);
+    let (asker, home, stranger, another) =
+        (who("asker", false), who("home", true), who("stranger", false), who("another", false));
+    let mut db = store.begin().await.unwrap();
+    codes::put(&mut db, PHONE, &asker, "right", at, 5 * MINUTE).await.unwrap();
+    let tries =
+        async |db: &mut Db, requester: &Requester| codes::standing(db, PHONE, requester, TRIES, at).await.unwrap();
+    let guess = async |db: &mut Db, code: &str, requester: &Requester| {
+        codes::use_up(db, PHONE, code, requester, TRIES, at).await.unwrap()
+    };
+    // Strangers have three tries together, wherever they come from.
+    for requester in [&stranger, &another, &stranger] {
+        assert!(!guess(&mut db, "wrong", requester).await);
+    }
+    for requester in [&stranger, &another, &who("a third", false)] {
+        assert!(!guess(&mut db, "right", requester).await, "used up by strangers");
+        assert_eq!(tries(&mut db, requester).await, Standing { guessable: false, own: false });
+    }
+    // A code that a stranger asks for lies beside the other.
+    codes::put(&mut db, PHONE, &stranger, "theirs", at, 5 * MINUTE).await.unwrap();
+    for requester in [&asker, &home] {
+        assert_eq!(tries(&mut db, requester).await, Standing { guessable: true, own: true });
+        for _ in 0..4 {
+            assert!(!guess(&mut db, "wrong", requester).await);
+        }
+    }
+    assert!(guess(&mut db, "right", &asker).await);
+    assert!(!guess(&mut db, "right", &home).await, "once");
+    // Who asks from one place and shows it from another is no worse than a stranger.
+    assert!(guess(&mut db, "theirs", &home).await, "any code of the phone is good where it is known");
+    db.commit().await.unwrap();
+
+    // The newest networks are known.
+    let mut db = store.begin().await.unwrap();
+    for number in 0..17 {
+        codes::remember(&mut db, PHONE, &format!("n{number}"), at.plus_millis(number)).await.unwrap();
+    }
+    for (network, known) in [("n0", false), ("n1", true), ("n16", true), ("n17", false)] {
+        assert_eq!(codes::is_known(&mut db, PHONE, network).await.unwrap(), known, "{network}");
+        assert!(!codes::is_known(&mut db, OTHER, network).await.unwrap());
+    }
+    codes::forget(&mut db, at, at.plus_millis(16)).await.unwrap();
+    assert!(!codes::is_known(&mut db, PHONE, "n15").await.unwrap());
+    assert!(codes::is_known(&mut db, PHONE, "n16").await.unwrap());
+    db.commit().await.unwrap();
+    store.close().await;
+}
+
+/// What was counted before a clock was set back holds nobody up longer than the limit itself.
+async fn a_clock_that_was_set_back_makes_nobody_wait_an_hour(engine: Engine) {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _backend) = store(engine, &dir).await;
+    let once = [Limit { key: "phone", most: 1, window_ms: MINUTE }];
+    let start = 1_700_000_000_000;
+    assert_eq!(take(&store, &once, start + 60 * MINUTE).await, None);
+    assert_eq!(take(&store, &once, start).await, None);
+    assert_eq!(take(&store, &once, start + 1).await, Some(MINUTE - 1));
+    // The clocks of two nodes may differ a little.
+    assert_eq!(take(&store, &once, start - 1_000).await, Some(MINUTE));
     store.close().await;
 }
 
@@ -184,6 +261,8 @@ on_each_engine! {
     windows_move_along_and_waits_are_exact,
     many_at_once_get_no_more_than_one_after_the_other,
     codes_are_the_newest_short_lived_and_used_up,
+    a_code_is_dead_for_who_guessed_and_for_nobody_else,
+    a_clock_that_was_set_back_makes_nobody_wait_an_hour,
     an_address_has_a_rate,
     a_customer_has_a_rate_and_another_one_their_own,
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use evm_tests::api::{decimal, wh};
 use evm_tests::charge::ended_by_app;
+use evm_tests::program::Program;
 use evm_tests::sse::{Event, EventStream};
-use evm_tests::{Version, eventually, on_both_engines, until};
+use evm_tests::world::common_env;
+use evm_tests::{Engine, Version, World, eventually, on_both_engines, until};
 use serde_json::json;
 
 const PHONE: &str = "+97686661488";
@@ -14,6 +16,25 @@ const OTHER: &str = "+97699112233";
 
 fn names(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.name.as_str()).collect()
+}
+
+/// The bus tells every node of a logout.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_logout_ends_the_streams_of_another_node() {
+    let world = World::start(Engine::PostgresNats).await;
+    let env = world.backend.env().into_iter().chain(common_env());
+    let mut second = Program::start("billing-api", &world.scratch().join("second"), env).await;
+    let customer = world.customer(PHONE).await;
+    let there = evm_tests::Customer { base: second.http.clone(), ..customer.clone() };
+    let stays = world.customer(PHONE).await;
+    let stays = evm_tests::Customer { base: second.http.clone(), ..stays };
+    let (stream, other) = (EventStream::open(&there, None).await, EventStream::open(&stays, None).await);
+    customer.post("/user/logout", None).await.ok();
+    until("the end of the stream", Duration::from_secs(5), async || stream.is_ended().then_some(())).await;
+    assert!(!other.is_ended(), "another login of the same customer");
+    drop((stream, other));
+    second.stop().await;
+    world.finish().await;
 }
 
 on_both_engines! {
@@ -101,6 +122,26 @@ on_both_engines! {
         world.program.stop().await;
         of_other.ended().await;
         world.program.restart().await;
+    }
+
+    async fn no_stream_outlives_a_logout_however_close_they_are(world) {
+        for delay in 0..12 {
+            let customer = world.customer(PHONE).await;
+            let opening = async {
+                tokio::time::sleep(Duration::from_millis(delay)).await;
+                (EventStream::try_open(&customer, None).await, EventStream::try_open(&customer, None).await)
+            };
+            let logout = async {
+                customer.post("/user/logout", None).await.ok();
+            };
+            let ((one, two), ()) = tokio::join!(opening, logout);
+            for opened in [one, two] {
+                match opened {
+                    Ok(stream) => until("the end", Duration::from_secs(3), async || stream.is_ended().then_some(())).await,
+                    Err(refused) => assert_eq!(refused.status().as_u16(), 401),
+                }
+            }
+        }
     }
 
     async fn what_was_written_before_a_crash_is_heard_after_it(world) {

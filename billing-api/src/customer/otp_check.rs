@@ -1,19 +1,19 @@
 use axum::Json;
 use axum::extract::State;
-use evm_store::{customers, limits, logins, now};
+use axum::http::HeaderMap;
+use evm_store::{codes, customers, limits, logins, now};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
+use super::code_limits::{self, Keys, TRIES};
 use super::login::{Login, describe};
-use super::{code_limits, phone};
+use super::phone;
 use crate::App;
 use crate::http::address::Client;
 use crate::http::extract::Body;
 use crate::http::problem::{Answer, Code, Problem, refusals};
-use crate::secrets::{events_password, hash, new_token};
+use crate::secrets::{events_password, hash, known_network, new_token};
 
-/// Wrong tries that a code survives.
-const MOST_TRIES: i32 = 5;
 /// How long a login lasts.
 const LOGIN_MS: i64 = 90 * 24 * 3_600_000;
 
@@ -30,8 +30,9 @@ pub(crate) struct OtpCheck {
 
 refusals!(OtpCheckRefusals: InvalidRequest, WrongOtp, TooManyRequests);
 
-/// Logs in with a code, which is used up by that. An unknown phone becomes a new customer. A code survives 4 wrong tries;
-/// beside that, 15 for a phone in 15 minutes and 60 from an address in an hour are too many.
+/// Logs in with a code, which is used up by that. An unknown phone becomes a new customer. A code may be tried 5 times by
+/// who asked for it and where the customer was logged in before, and 3 times by all others together; beside that, 15 wrong
+/// ones in 15 minutes and 60 from an address in an hour are too many.
 #[utoipa::path(
     post, path = "/user/otp-check", operation_id = "otpCheck", tag = "login", security(()),
     request_body = OtpCheck, responses((status = 200, body = Login), OtpCheckRefusals)
@@ -39,6 +40,7 @@ refusals!(OtpCheckRefusals: InvalidRequest, WrongOtp, TooManyRequests);
 pub(crate) async fn otp_check(
     State(app): State<App>,
     Client(from): Client,
+    headers: HeaderMap,
     Body(body): Body<OtpCheck>,
 ) -> Answer<Json<Login>> {
     let phone = phone::parse(&body.phone, &app.config.phone_countries)?;
@@ -47,26 +49,26 @@ pub(crate) async fn otp_check(
         return Err(Problem::field("code", "has 1 to 16 characters"));
     }
     let secret = &app.config.server_secret;
-    let keys = code_limits::tries(&phone, from);
     let too_many = |wait_ms| Problem::from(Code::TooManyRequests).retry_after_ms(wait_ms);
     let mut db = app.store.begin().await?;
-    // Without a code there is nothing to guess: who tries then must not keep the phone's owner out.
-    let guessable = app.config.otp_dev_code.is_some() || logins::has_code(&mut db, &phone, MOST_TRIES, now()).await?;
-    let counted = keys.of_tries();
-    let counted = if guessable { &counted[..] } else { &counted[..1] };
-    if let Some(wait_ms) = limits::wait(&mut db, counted, now()).await? {
+    let requester = code_limits::requester(&app, &mut db, &phone, from, &headers).await?;
+    let keys = Keys::of_tries(&phone, &requester, from);
+    let standing = codes::standing(&mut db, &phone, &requester, TRIES, now()).await?;
+    let counted = keys.tries(standing.own, app.config.otp_dev_code.is_some() || standing.guessable);
+    if let Some(wait_ms) = limits::wait(&mut db, &counted, now()).await? {
         return Err(too_many(wait_ms));
     }
     let by_dev_code =
         app.config.otp_dev_code.as_deref().is_some_and(|dev| bool::from(dev.as_bytes().ct_eq(code.as_bytes())));
     let hashed = hash(secret, "otp", &format!("{phone}:{code}"));
-    if !by_dev_code && !logins::use_code(&mut db, &phone, &hashed, MOST_TRIES, now()).await? {
-        let refused = limits::take(&mut db, counted, now()).await?;
+    if !by_dev_code && !codes::use_up(&mut db, &phone, &hashed, &requester, TRIES, now()).await? {
+        let refused = limits::take(&mut db, &counted, now()).await?;
         // The counted try must last.
         db.commit().await?;
         return Err(refused.map_or_else(|| Code::WrongOtp.into(), too_many));
     }
     let customer = customers::of_phone(&mut db, &phone, now()).await?;
+    codes::remember(&mut db, &phone, &known_network(secret, &phone, from), now()).await?;
     let token = new_token();
     let events = hash(secret, "events", &events_password(secret, &token));
     let login = logins::create(&mut db, customer.id, &hash(secret, "token", &token), &events, now(), LOGIN_MS).await?;

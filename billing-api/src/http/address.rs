@@ -9,7 +9,7 @@ use axum::extract::{ConnectInfo, FromRequestParts, Request};
 use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
 use axum::http::request::Parts;
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::problem::Problem;
 
@@ -143,6 +143,14 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// [`network`] and two wider ones around it: what one line or one hoster gives away (/48, /24), and a provider (/32, /16).
+pub(crate) fn networks(address: IpAddr) -> [IpNet; 3] {
+    match address.to_canonical() {
+        IpAddr::V6(address) => [64, 48, 32].map(|bits| Ipv6Net::new_assert(address, bits).trunc().into()),
+        IpAddr::V4(address) => [32, 24, 16].map(|bits| Ipv4Net::new_assert(address, bits).trunc().into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -219,5 +227,8 @@ mod tests {
         }
         let one: IpAddr = "2001:db8:1:2:3:4:5:6".parse().unwrap();
         assert_eq!(network(one).to_string(), "2001:db8:1:2::");
+        let wider = |text: &str| networks(text.parse().unwrap()).map(|network| network.to_string());
+        assert_eq!(wider("2001:db8:1:2:3:4:5:6"), ["2001:db8:1:2::/64", "2001:db8:1::/48", "2001:db8::/32"]);
+        assert_eq!(wider("::ffff:203.0.113.7"), ["203.0.113.7/32", "203.0.113.0/24", "203.0.0.0/16"]);
     }
 }

@@ -7,12 +7,14 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 use evm_domain::CustomerId;
-use evm_store::{logins, now};
+use evm_store::logins::Login;
+use evm_store::{Db, codes, customers, logins, now};
 use subtle::ConstantTimeEq;
 
+use super::address::Client;
 use super::problem::{Answer, Code, Problem};
 use crate::App;
-use crate::secrets::hash;
+use crate::secrets::{hash, known_network};
 
 /// Longest token that is looked at.
 const LONGEST: usize = 512;
@@ -36,6 +38,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && sane).then_some(token)
 }
 
+/// The good login whose token the headers show, if they do.
+pub(crate) async fn login_of(app: &App, db: &mut Db, headers: &HeaderMap) -> Answer<Option<Login>> {
+    let Some(token) = bearer(headers) else { return Ok(None) };
+    Ok(logins::by_token(db, &hash(&app.config.server_secret, "token", token), now()).await?)
+}
+
 /// Lets customers through.
 pub(crate) async fn customer(State(app): State<App>, mut request: Request, next: Next) -> Answer<Response> {
     let token = bearer(request.headers()).ok_or(Code::Unauthorized)?.to_owned();
@@ -44,17 +52,21 @@ pub(crate) async fn customer(State(app): State<App>, mut request: Request, next:
     let login = login.ok_or(Code::Unauthorized)?;
     app.rates.customer(login.customer)?;
     if now().since(login.seen_at) > SEEN_EVERY_MS {
-        seen(&app, &login.id).await;
+        seen(&app, &login, request.extensions().get::<Client>().copied()).await;
     }
     request.extensions_mut().insert(Caller { customer: login.customer, login: login.id, token });
     Ok(next.run(request).await)
 }
 
-/// Writes down that a login is used. What cannot be written now is written another time.
-async fn seen(app: &App, login: &str) {
+/// Writes down that a login is used, and where. What cannot be written now is written another time.
+async fn seen(app: &App, login: &Login, from: Option<Client>) {
     let write = async {
         let mut db = app.store.begin().await?;
-        logins::seen(&mut db, login, now()).await?;
+        logins::seen(&mut db, &login.id, now()).await?;
+        if let (Some(Client(from)), Some(customer)) = (from, customers::by_id(&mut db, login.customer).await?) {
+            let network = known_network(&app.config.server_secret, &customer.phone, from);
+            codes::remember(&mut db, &customer.phone, &network, now()).await?;
+        }
         db.commit().await
     };
     if let Err(error) = write.await {

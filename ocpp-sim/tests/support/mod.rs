@@ -150,9 +150,10 @@ impl Peer {
                 "status": "Accepted", "interval": 300, "currentTime": "2026-01-01T00:00:00.000Z"
             }),
             "Heartbeat" => json!({ "currentTime": "2026-01-01T00:00:00.000Z" }),
-            "Authorize" => json!({
-                "idTagInfo": { "status": "Accepted" }, "idTokenInfo": { "status": "Accepted" }
-            }),
+            "Authorize" => {
+                let status = if call[3].to_string().contains("BAD") { "Blocked" } else { "Accepted" };
+                json!({ "idTagInfo": { "status": status }, "idTokenInfo": { "status": status } })
+            }
             "StartTransaction" => json!({ "transactionId": 77, "idTagInfo": { "status": "Accepted" } }),
             _ => json!({}),
         };
