@@ -9,6 +9,7 @@ pub mod callout;
 pub mod charger;
 pub mod hub;
 mod local;
+mod logins;
 mod nats;
 mod nats_config;
 pub mod subject;
@@ -197,11 +198,12 @@ impl Bus {
         }
     }
 
-    /// Ends the hub connections that logged in as `user`. With a NATS server it does nothing: there a login ends by itself
-    /// within [`callout::LOGIN_LIFETIME`].
+    /// Ends the connections that logged in as `user`: those of the hub, or at a NATS server those that this node let in
+    /// ([`callout::Callout::noting`]). What is missed there ends by itself within [`callout::LOGIN_LIFETIME`].
     pub fn disconnect_user(&self, user: &str) {
-        if let Bus::Local(local) = self {
-            local.disconnect_user(user);
+        match self {
+            Bus::Local(local) => local.disconnect_user(user),
+            Bus::Nats(nats) => nats.disconnect_user(user),
         }
     }
 

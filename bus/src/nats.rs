@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
 use tokio::time::timeout;
 
+use crate::logins::Logins;
 use crate::{AskError, BusError, Command, ID_HEADER, MAX_COMMAND, Message, Reply, SUBSCRIPTION_QUEUE};
 
 /// Longest wait for the server's own answers: to a connection attempt, a subscription, a [`crate::Bus::confirm`].
@@ -49,6 +50,7 @@ impl NatsOptions {
 pub struct NatsBus {
     client: Client,
     dropped: Arc<AtomicU64>,
+    pub(crate) logins: Arc<Logins>,
     /// The connection (counted from 1) on which the oldest unconfirmed event went out.
     unconfirmed: Arc<Mutex<Option<u64>>>,
 }
@@ -57,7 +59,7 @@ impl NatsBus {
     pub(crate) async fn connect(options: NatsOptions) -> Result<NatsBus, BusError> {
         let dropped = Arc::new(AtomicU64::new(0));
         let client = connect(&options, SUBSCRIPTION_QUEUE, dropped.clone()).await?;
-        let bus = NatsBus { client, dropped, unconfirmed: Arc::default() };
+        let bus = NatsBus { client, dropped, logins: Arc::default(), unconfirmed: Arc::default() };
         bus.round_trip().await?;
         Ok(bus)
     }
@@ -139,6 +141,25 @@ impl NatsBus {
         } else {
             Err(BusError::Down("the connection broke meanwhile".to_owned()))
         }
+    }
+
+    /// Asks the server to end a login's connections. It heeds requests with a reply only; nobody waits for it.
+    pub(crate) fn disconnect_user(&self, user: &str) {
+        let places = self.logins.ended(user);
+        if places.is_empty() {
+            return;
+        }
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            for place in places {
+                let subject = format!("$SYS.REQ.SERVER.{}.KICK", place.server);
+                let payload = format!(r#"{{"cid":{}}}"#, place.client);
+                let sent = client.publish_with_reply(subject, client.new_inbox(), payload.into());
+                if !matches!(timeout(PUBLISH_PATIENCE, sent).await, Ok(Ok(()))) {
+                    tracing::warn!("a NATS login that is over could not be ended; it ends by itself within the hour");
+                }
+            }
+        });
     }
 
     async fn round_trip(&self) -> Result<(), BusError> {

@@ -120,7 +120,11 @@ ping_max: 2
 
 accounts {
   # The operator's own tools: nats --user sys server report connections
-  SYS { users: [ { user: sys, password: "{sys_password}" } ] }
+  # The program may end connections, those of logins that are over.
+  SYS {
+    users: [ { user: sys, password: "{sys_password}" } ]
+    exports: [ { service: "$SYS.REQ.SERVER.*.KICK", accounts: [APP] } ]
+  }
 
   # Decides who may log in.
   AUTH {
@@ -139,10 +143,11 @@ accounts {
     users: [ {
       user: api, password: "{api_password}"
       permissions: {
-        publish: { allow: ["ev.>", "cmd.>", "ctl.>", "hint.>", "_INBOX.>"] }
+        publish: { allow: ["ev.>", "cmd.>", "ctl.>", "hint.>", "_INBOX.>", "$SYS.REQ.SERVER.*.KICK"] }
         subscribe: { allow: ["ev.>", "cmd.>", "ctl.>", "hint.>", "_INBOX.>"] }
       }
     } ]
+    imports: [ { service: { account: SYS, subject: "$SYS.REQ.SERVER.*.KICK" } } ]
     exports: [ { stream: "ev.>", accounts: [{customers}] } ]
   }
 

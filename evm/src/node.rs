@@ -101,7 +101,7 @@ impl Node {
         let authenticator = billing_api::authenticator(self.store.clone(), key);
         match bus {
             Bus::Local(_) => self.start_hub(settings, bus.clone(), authenticator).await?,
-            Bus::Nats(_) => self.start_callout(settings, authenticator).await?,
+            Bus::Nats(_) => self.start_callout(settings, bus, authenticator).await?,
         }
         let (listener, http) = listen(settings.http_addr, "EVM_HTTP_ADDR").await?;
         let token = backend::secret::<24>(&self.store, "admin_token", settings.admin_token.as_ref()).await?;
@@ -157,12 +157,12 @@ impl Node {
         Ok(())
     }
 
-    async fn start_callout(&mut self, settings: &Settings, who: Authenticator) -> anyhow::Result<()> {
+    async fn start_callout(&mut self, settings: &Settings, bus: &Bus, who: Authenticator) -> anyhow::Result<()> {
         let Some(callout) = backend::callout(settings, &who).await? else {
             tracing::warn!("EVM_NATS_CALLOUT_URL is not set: customers get into NATS only if another process answers");
             return Ok(());
         };
-        let shutdown = self.shutdown.clone();
+        let (callout, shutdown) = (callout.noting(bus), self.shutdown.clone());
         self.parts.spawn(async move { ("NATS logins", callout.run(shutdown).await.map_err(Into::into)) });
         Ok(())
     }

@@ -116,7 +116,7 @@ pub async fn by_identity(db: &mut Db, identity: &str) -> Result<Option<Charger>>
 pub async fn lock(db: &mut Db, identity: &str) -> Result<Option<Charger>> {
     let lock = db.for_update();
     let row: Option<Row> = on!(db, conn => {
-        let mut sql = QueryBuilder::new("SELECT * FROM chargers WHERE identity = ");
+        let mut sql = QueryBuilder::new("SELECT s.* FROM chargers s WHERE s.identity = ");
         sql.push_bind(identity).push(lock);
         sql.build_query_as().fetch_optional(conn).await?
     });

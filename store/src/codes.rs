@@ -78,8 +78,8 @@ struct Good {
 async fn good(db: &mut Db, phone: &str, now: Timestamp) -> Result<Vec<Good>> {
     let lock = db.for_update();
     Ok(on!(db, conn => {
-        let mut sql = QueryBuilder::new("SELECT asker, code_hash FROM phone_codes WHERE phone = ");
-        sql.push_bind(phone).push(" AND expires_at > ").push_bind(now.0).push(" ORDER BY asker").push(lock);
+        let mut sql = QueryBuilder::new("SELECT s.asker, s.code_hash FROM phone_codes s WHERE s.phone = ");
+        sql.push_bind(phone).push(" AND s.expires_at > ").push_bind(now.0).push(" ORDER BY s.asker").push(lock);
         sql.build_query_as().fetch_all(conn).await?
     }))
 }

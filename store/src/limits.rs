@@ -70,6 +70,14 @@ pub async fn wait(db: &mut Db, limits: &[Limit<'_>], now: Timestamp) -> Result<O
     Ok(longest)
 }
 
+/// Begins to count anew for this key.
+pub async fn reset(db: &mut Db, key: &str) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("DELETE FROM limit_hits WHERE key = $1").bind(key).execute(conn).await?;
+    });
+    Ok(())
+}
+
 /// Forgets what no limit looks back to any more.
 pub async fn forget(db: &mut Db, now: Timestamp) -> Result<u64> {
     let before = now.plus_millis(-LONGEST_MS).0;

@@ -24,6 +24,10 @@ async def on_error(error):
     await errors.put(str(error))
 
 
+async def ended():
+    say(event="ended")
+
+
 async def refused(attempt):
     """Makes an attempt and gives the server's error, or None where it said nothing by the next round trip."""
     while not errors.empty():
@@ -47,6 +51,7 @@ async def main():
             user=login["user"],
             password=login["pass"],
             error_cb=on_error,
+            closed_cb=ended,
             allow_reconnect=False,
             connect_timeout=15,
         )

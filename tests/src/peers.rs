@@ -146,6 +146,16 @@ impl Phone {
         self.0.line("a refused login", |line| line["event"] == "refused").await;
     }
 
+    /// Waits until the server has ended the connection.
+    pub async fn ended(&self) {
+        self.0.line("the end of the connection", |line| line["event"] == "ended").await;
+    }
+
+    /// Whether the connection has ended.
+    pub fn has_ended(&self) -> bool {
+        self.0.lines.lock().unwrap().iter().any(|line| line["event"] == "ended")
+    }
+
     /// Waits for an event of this name whose payload `fits`, and gives the payload.
     pub async fn hears(&self, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
         self.0.line(name, |line| line["event"] == name && fits(&line["payload"])).await["payload"].clone()

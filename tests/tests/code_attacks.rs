@@ -96,11 +96,12 @@ async fn a_hundred_guesses_from_everywhere_find_nothing_and_hold_up_nobody(engin
 async fn codes_of_strangers_neither_end_the_owners_nor_use_them_up(engine: Engine) {
     let attacked = Attacked::start(engine, &[]).await;
     let token = attacked.login(HOME).await;
-    assert_eq!(attacked.ask(PHONE, HOME).await, 429, "a minute");
+    // The minute between two codes ends with a login.
+    assert_eq!((attacked.ask(PHONE, HOME).await, attacked.ask(PHONE, HOME).await), (200, 429));
     // With the token of a login another phone's place counts for itself.
     let (status, _) = attacked.post("otp-request", "192.0.2.1", Some(&token), json!({ "phone": PHONE })).await;
     assert_eq!(status, 200);
-    let code = attacked.code(1).await;
+    let code = attacked.code(2).await;
     // One stranger alone leaves room for another place; all of them together do not keep the owner out.
     let mut sent = 0;
     for number in 0..12 {
@@ -116,7 +117,7 @@ async fn codes_of_strangers_neither_end_the_owners_nor_use_them_up(engine: Engin
     }
     // Any code that came is good where the owner is known.
     assert_eq!(attacked.check(HOME, &code).await.0, 200);
-    let last = attacked.code(5).await;
+    let last = attacked.code(6).await;
     assert_eq!(attacked.check(HOME, &last).await.0, 200);
     attacked.world.finish().await;
 }
@@ -146,11 +147,7 @@ async fn one_network_uses_up_nobody_elses_codes(engine: Engine) {
     }
     assert_eq!(sent, 45 - 1 - 15 - 1);
     assert_eq!(attacked.ask(&phone(9_001), "192.0.2.77").await, 429);
-    let url = format!("{}/api/v1/user/otp-request", attacked.world.operator.base);
-    let known = attacked.world.http.post(&url).header("x-forwarded-for", HOME).json(&json!({ "phone": PHONE }));
-    let refused = known.send().await.unwrap();
-    let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-    assert!(wait <= 60, "only the minute between two codes: {wait}");
+    assert_eq!(attacked.ask(PHONE, HOME).await, 200);
     attacked.world.finish().await;
 }
 

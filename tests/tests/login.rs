@@ -223,6 +223,7 @@ on_both_engines! {
         let (phone, tablet) = (world.customer(PHONE).await, world.customer(PHONE).await);
         let other = world.customer(OTHER).await;
         let listening = Phone::connect(&phone).await;
+        let stays = Phone::connect(&tablet).await;
         let sessions = phone.get("/user/sessions").await.ok();
         let sessions = sessions.as_array().unwrap();
         let current: Vec<bool> = sessions.iter().map(|session| session["current"].as_bool().unwrap()).collect();
@@ -236,7 +237,8 @@ on_both_engines! {
         phone.post("/user/me", None).await.problem(401, "unauthorized");
         phone.post("/user/logout", None).await.problem(401, "unauthorized");
         Phone::connect_as(&phone.login["nats"]).await.refused().await;
-        drop(listening);
+        listening.ended().await;
+        assert!(!stays.has_ended(), "another login of the same customer");
         tablet.post("/user/me", None).await.ok();
         assert_eq!(tablet.get("/user/sessions").await.ok().as_array().unwrap().len(), 1);
         Phone::connect(&tablet).await;

@@ -46,6 +46,7 @@ pub(super) async fn requester(
 /// The names under which a requester, their networks, a phone and everybody together are counted.
 pub(super) struct Keys {
     known: bool,
+    minute: String,
     own: String,
     /// Their network, and two wider ones around it.
     networks: [String; 3],
@@ -60,6 +61,7 @@ impl Keys {
         let named = |network| format!("{kind}:address:{network}");
         Self {
             known: requester.known,
+            minute: minute(requester),
             own: format!("{kind}:own:{}", requester.who),
             near: format!("{kind}:near:{phone}:{near}"),
             phone: format!("{kind}:phone:{phone}"),
@@ -83,7 +85,7 @@ impl Keys {
     /// from one network, a tenth of `per_hour` from its neighbours, a fourth from a provider, three fourths in all.
     pub(super) fn requests(&self, per_hour: u32) -> Vec<Limit<'_>> {
         let per_hour = i64::from(per_hour);
-        let mut limits = vec![limit(&self.own, 1, MINUTE_MS), limit(&self.own, 3, 15 * MINUTE_MS)];
+        let mut limits = vec![limit(&self.minute, 1, MINUTE_MS), limit(&self.own, 3, 15 * MINUTE_MS)];
         if self.known {
             limits.push(limit(&self.own, 8, DAY_MS));
         } else {
@@ -121,6 +123,11 @@ impl Keys {
     }
 }
 
+/// The name under which the minute between two codes is counted; a login ends it.
+pub(super) fn minute(requester: &Requester) -> String {
+    format!("code:minute:{}", requester.who)
+}
+
 fn limit(key: &str, most: i64, window_ms: i64) -> Limit<'_> {
     Limit { key, most, window_ms }
 }
@@ -141,7 +148,7 @@ mod tests {
         let names = |limits: Vec<Limit<'_>>| -> std::collections::BTreeSet<String> {
             limits.iter().map(|limit| limit.key.to_owned()).collect()
         };
-        assert_eq!(names(known.requests(500)), ["code:all", "code:own:w"].map(str::to_owned).into());
+        assert_eq!(names(known.requests(500)), ["code:all", "code:minute:w", "code:own:w"].map(str::to_owned).into());
         assert_eq!(names(known.tries(true, true)), ["code:own:w".to_owned()].into());
         let wide: Vec<i64> = stranger.requests(500).iter().map(|limit| limit.most).collect();
         assert_eq!(wide, [1, 3, 10, 50, 125, 3, 5, 5, 8, 375, 500]);

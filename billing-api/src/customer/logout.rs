@@ -27,7 +27,7 @@ pub(crate) fn ended(app: &App, login: &str) {
     app.streams.end(login);
 }
 
-/// Ends a login of a customer and whatever it holds open, here and on other nodes. A NATS server ends it by itself.
+/// Ends a login of a customer and whatever it holds open, here and on other nodes.
 pub(super) async fn end(app: &App, customer: CustomerId, login: &str) -> Answer<()> {
     let mut db = app.store.begin().await?;
     if !logins::end(&mut db, customer, login).await? {

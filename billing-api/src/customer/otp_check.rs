@@ -68,6 +68,7 @@ pub(crate) async fn otp_check(
         return Err(refused.map_or_else(|| Code::WrongOtp.into(), too_many));
     }
     let customer = customers::of_phone(&mut db, &phone, now()).await?;
+    limits::reset(&mut db, &code_limits::minute(&requester)).await?;
     codes::remember(&mut db, &phone, &known_network(secret, &phone, from), now()).await?;
     let token = new_token();
     let events = hash(secret, "events", &events_password(secret, &token));

@@ -24,6 +24,8 @@ pub(super) struct Question {
 #[derive(Debug, Deserialize)]
 pub(super) struct Ask {
     pub(super) server_id: Server,
+    #[serde(default)]
+    pub(super) client_info: ClientInfo,
     /// Public key made for this login; the answer is for it alone.
     pub(super) user_nkey: String,
     #[serde(default)]
@@ -33,6 +35,14 @@ pub(super) struct Ask {
 #[derive(Debug, Deserialize)]
 pub(super) struct Server {
     pub(super) id: String,
+}
+
+/// The connection.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ClientInfo {
+    /// The number that the server gave it.
+    #[serde(default)]
+    pub(super) id: u64,
 }
 
 /// What the client sent in its CONNECT. No `Debug`, because of the secret.

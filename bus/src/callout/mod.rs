@@ -12,8 +12,9 @@ use nkeys::{KeyPair, XKey};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::logins::{Logins, Place};
 use crate::nats::{NatsOptions, connect, round_trip};
-use crate::{Authenticator, BusError, CUSTOMER_ACCOUNT, subject};
+use crate::{Authenticator, Bus, BusError, CUSTOMER_ACCOUNT, subject};
 
 /// How long a login lasts. Then the server cuts it off and the app logs in anew.
 pub const LOGIN_LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -91,7 +92,7 @@ pub async fn run(
 /// One of those that answer the server: every node has one, and each question goes to one of them (a queue group).
 /// Reconnects by itself. While nobody answers, nobody gets in.
 pub struct Callout {
-    responder: Arc<Responder>,
+    responder: Responder,
     questions: Subscriber,
 }
 
@@ -113,8 +114,17 @@ impl Callout {
             .map_err(|error| BusError::Down(error.to_string()))?;
         round_trip(&client).await?;
         let account = options.account;
-        let responder = Arc::new(Responder { issuer, xkey, account, authenticator, client });
+        let responder = Responder { issuer, xkey, account, authenticator, client, logins: Arc::default() };
         Ok(Callout { responder, questions })
+    }
+
+    /// Tells this bus of the logins that come in, so that [`Bus::disconnect_user`] finds them.
+    #[must_use]
+    pub fn noting(mut self, bus: &Bus) -> Callout {
+        if let Bus::Nats(nats) = bus {
+            self.responder.logins = nats.logins.clone();
+        }
+        self
     }
 
     /// Answers until `shutdown`.
@@ -123,6 +133,7 @@ impl Callout {
     /// [`BusError::Down`] when the client has ended, which it does not by itself.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), BusError> {
         let permits = Arc::new(Semaphore::new(AT_ONCE));
+        let responder = Arc::new(self.responder);
         loop {
             let question = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
@@ -131,7 +142,7 @@ impl Callout {
             let question = question.ok_or_else(|| BusError::Down("the client has ended".to_owned()))?;
             // The semaphore is never closed.
             let Ok(permit) = permits.clone().acquire_owned().await else { return Ok(()) };
-            let responder = self.responder.clone();
+            let responder = responder.clone();
             tokio::spawn(async move {
                 if let Err(error) = responder.answer(question).await {
                     tracing::warn!(%error, "a NATS login was not answered");
@@ -148,6 +159,7 @@ struct Responder {
     account: String,
     authenticator: Authenticator,
     client: Client,
+    logins: Arc<Logins>,
 }
 
 impl Responder {
@@ -160,8 +172,7 @@ impl Responder {
         if question.exp.is_some_and(|exp| exp < now) {
             return Err(BusError::Config("the question is too old; or a clock is wrong".to_owned()));
         }
-        let login = &question.nats.connect_opts;
-        let answer = match look_up(&self.authenticator, &login.user, &login.pass).await? {
+        let answer = match self.noted(&question).await? {
             Some(topic) => {
                 let lifetime = LOGIN_LIFETIME.as_secs();
                 jwt::grant(&self.issuer, &question, &self.account, &topic, now, lifetime)?
@@ -170,6 +181,21 @@ impl Responder {
         };
         let sent = self.client.publish(reply, self.seal(answer, server.as_ref())?.into());
         sent.await.map_err(|error| BusError::Down(error.to_string()))
+    }
+
+    /// The topic of a login that is good, whose connection is known from now on.
+    async fn noted(&self, question: &jwt::Question) -> Result<Option<String>, BusError> {
+        let login = &question.nats.connect_opts;
+        if login.user.len() > MAX_CREDENTIAL {
+            return Ok(None);
+        }
+        let place = Place { server: question.nats.server_id.id.clone(), client: question.nats.client_info.id };
+        self.logins.note(&login.user, place.clone());
+        let found = look_up(&self.authenticator, &login.user, &login.pass).await;
+        if !matches!(found, Ok(Some(_))) {
+            self.logins.refused(&login.user, &place);
+        }
+        found
     }
 
     /// With a key of ours, only sealed questions count.
