@@ -111,17 +111,23 @@ on_both_engines! {
         put(json!({})).await.ok();
         assert_eq!(world.operator.get(path).await.ok(), first);
 
-        // Only new prices.
+        // Only new prices; one that comes without bands holds all day.
+        let bands = json!([{ "from": "22:00", "to": "06:00", "price": 421 }]);
         let prices = json!([
-            { "deviceNumber": "D-1", "connector": 1, "price": 700, "waitingPrice": 60 },
+            { "deviceNumber": "D-1", "connector": 1, "price": 700, "waitingPrice": 60, "bands": bands },
             { "deviceNumber": "D-2", "connector": 2, "price": 710, "waitingPrice": 61 },
         ]);
         put(json!({ "devices": prices })).await.ok();
         let mut expected = first.clone();
-        for (n, price, waiting) in [(0, 700, 60), (1, 710, 61)] {
+        for (n, price, waiting, bands) in [(0, 700, 60, bands), (1, 710, 61, json!([]))] {
+            expected["devices"][n]["bands"] = bands;
             expected["devices"][n]["price"] = json!(price);
             expected["devices"][n]["waitingPrice"] = json!(waiting);
         }
+        assert_eq!(world.operator.get(path).await.ok(), expected);
+
+        let waiting = json!([{ "deviceNumber": "D-1", "connector": 1, "waitingPrice": 60 }, { "deviceNumber": "D-2", "connector": 2 }]);
+        put(json!({ "devices": waiting })).await.ok();
         assert_eq!(world.operator.get(path).await.ok(), expected);
 
         // Null takes away; a device that is left out of a list leaves the map.

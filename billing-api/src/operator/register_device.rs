@@ -1,6 +1,6 @@
 //! The devices of a registration: what is left out of one stays as it is.
 
-use evm_domain::Money;
+use evm_domain::{Bands, Money};
 use evm_store::devices::{Device, NewDevice};
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -51,7 +51,8 @@ pub(crate) struct RegisterDevice {
     #[serde(default, deserialize_with = "told")]
     #[schema(value_type = Option<Mnt>, required = false)]
     cap: Option<Option<Mnt>>,
-    /// Parts of the station's day with prices of their own, none over another; at first none.
+    /// Parts of the station's day with prices of their own, none over another. Left out with a `price`: none, so that it
+    /// holds all day; left out without one: as they are.
     #[schema(required = false, max_items = 4)]
     bands: Option<Vec<BandTerms>>,
     /// W. A register that rises faster is held for review. Null, and at first: not known.
@@ -169,9 +170,11 @@ impl RegisterDevice {
             minimum,
             cap,
             vat_bp,
-            bands: match &self.bands {
-                Some(terms) => bands(path, terms)?,
-                None => tariff.map(|tariff| tariff.bands.clone()).unwrap_or_default(),
+            bands: match (&self.bands, self.price) {
+                (Some(terms), _) => bands(path, terms)?,
+                // A price that comes alone holds all day.
+                (None, Some(_)) => Bands::default(),
+                (None, None) => tariff.map(|tariff| tariff.bands.clone()).unwrap_or_default(),
             },
         })
     }
