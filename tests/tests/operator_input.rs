@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use evm_tests::api::{decimal, request};
-use evm_tests::{Version, charge, on_both_engines};
+use evm_tests::{Engine, Version, World, charge, on_both_engines, on_each_engine};
 use reqwest::Method;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -20,6 +20,20 @@ fn device(number: &str) -> Value {
 fn with(mut object: Value, field: &str, value: Value) -> Value {
     object[field] = value;
     object
+}
+
+/// A browser is told to keep to TLS where the API is behind it.
+async fn strict_transport_security_goes_with_tls(engine: Engine) {
+    let world = World::start_on(engine, None, &[("EVM_PUBLIC_URL", "https://api.example.mn")]).await;
+    for path in ["/livez", "/nowhere", "/docs/"] {
+        let answer = world.http.get(format!("{}{path}", world.operator.base)).send().await.unwrap();
+        assert_eq!(answer.headers()["strict-transport-security"], "max-age=31536000", "{path}");
+    }
+    world.finish().await;
+}
+
+on_each_engine! {
+    strict_transport_security_goes_with_tls,
 }
 
 on_both_engines! {
