@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("domain", "store", "bus", "csms", "billing-api", "evm", "ocpp-sim", "qpay-sim", "tests", "bench", "migrations", "docs")
+PACKAGES = ("domain", "store", "ports", "bus", "csms", "billing-api", "evm", "ocpp-sim", "qpay-sim", "tests", "bench", "migrations", "docs")
 wrong = []
 
 

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evm_bus::{Authenticator, Bus, BusError, subject};
+use evm_ports::Networks;
 use evm_store::{Store, logins, now};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
@@ -37,7 +38,6 @@ use tokio_util::task::TaskTracker;
 use http::rates::Rates;
 
 pub use document::document;
-pub use http::address::{BadNetwork, Networks};
 pub use outgoing::BadSetting;
 
 /// The settings of the billing API.

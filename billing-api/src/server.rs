@@ -1,27 +1,24 @@
 //! The HTTP port: connections bounded in number, in the time they may take for a request's head, and at their end.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http::{Extensions, Request};
+use evm_ports::{Limits, Networks, Place, Places};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
-
-use crate::http::address::{self, Networks};
 
 /// How long a request's head may take, and how long a connection may wait for its next request.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -32,8 +29,14 @@ const GONE_AFTER: Duration = Duration::from_secs(30);
 /// Of all connections, one address may hold this part. Proxies may hold all.
 const PART_OF_ONE: usize = 4;
 
-/// How many connections each address holds.
-type Held = Arc<Mutex<HashMap<IpAddr, usize>>>;
+/// The place of the connection that a request came by.
+#[derive(Clone)]
+struct Held(Arc<Place>);
+
+/// Says that the request with these extensions is somebody's: its connection makes no room for others any more.
+pub(crate) fn known(extensions: &Extensions) {
+    extensions.get::<Held>().map(|held| held.0.keep());
+}
 
 /// Serves until `shutdown`, then lets the requests under way end.
 ///
@@ -46,36 +49,24 @@ pub(crate) async fn serve(
     proxies: &Networks,
     shutdown: &CancellationToken,
 ) -> std::io::Result<()> {
-    let (places, held, open) = (Arc::new(Semaphore::new(most)), Held::default(), TaskTracker::new());
-    while !shutdown.is_cancelled() {
-        // With all places taken, new connections wait in the system's own queue.
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place.map_err(std::io::Error::other)?,
+    let places = Places::new(Limits { all: most, of_one: (most / PART_OF_ONE).max(1) });
+    let open = TaskTracker::new();
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = evm_ports::accept(&listener, &places) => accepted,
             () = shutdown.cancelled() => break,
         };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file handles, or a peer that went away: other connections end, so this passes.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let address = address::network(peer.ip());
-        let share = if proxies.contain(peer.ip().to_canonical()) { most } else { (most / PART_OF_ONE).max(1) };
-        let Some(mine) = Mine::take(&held, address, share) else {
-            tracing::debug!("an address holds too many connections");
+        let Some(place) = places.enter(peer.ip(), proxies.contain(peer.ip())) else {
+            tracing::debug!("too many connections of those who are known");
             continue;
         };
         let (router, shutdown) = (router.clone(), shutdown.clone());
         open.spawn(async move {
-            connection(stream, peer, router, &shutdown).await;
-            drop((place, mine));
+            let place = Arc::new(place);
+            tokio::select! {
+                () = connection(stream, peer, router, Held(place.clone()), &shutdown) => {}
+                () = place.shed() => tracing::debug!("a connection of nobody known made room"),
+            }
         });
     }
     drop(listener);
@@ -84,12 +75,13 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdown: &CancellationToken) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, held: Held, shutdown: &CancellationToken) {
     let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(GONE_AFTER));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(held.clone());
         router.clone().call(request.map(Body::new))
     });
     let mut http = http1::Builder::new();
@@ -104,36 +96,6 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdow
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
-    }
-}
-
-/// One connection of an address, counted while it is open.
-struct Mine {
-    held: Held,
-    address: IpAddr,
-}
-
-impl Mine {
-    fn take(held: &Held, address: IpAddr, share: usize) -> Option<Self> {
-        let mut all = held.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(address).or_default();
-        if *count >= share {
-            return None;
-        }
-        *count += 1;
-        Some(Self { held: held.clone(), address })
-    }
-}
-
-impl Drop for Mine {
-    fn drop(&mut self) {
-        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.address);
-            }
-        }
     }
 }
 
@@ -152,10 +114,12 @@ mod tests {
     async fn server(most: usize) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let router = Router::new().route(
-            "/",
-            axum::routing::get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.port().to_string() }),
-        );
+        let port = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.port().to_string() };
+        let greet = |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: axum::extract::Request| async move {
+            known(request.extensions());
+            peer.port().to_string()
+        };
+        let router = Router::new().route("/", axum::routing::get(port)).route("/known", axum::routing::get(greet));
         let token = shutdown.clone();
         let task = tokio::spawn(async move { serve(listener, router, most, &Networks::default(), &token).await });
         Server { address, shutdown, task }
@@ -168,32 +132,57 @@ mod tests {
         text
     }
 
-    #[tokio::test]
-    async fn requests_know_their_peer_and_one_address_cannot_take_all_places() {
-        let server = server(8).await;
-        let (mut one, two) =
-            (TcpStream::connect(server.address).await.unwrap(), TcpStream::connect(server.address).await.unwrap());
-        one.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    /// Asks by a new connection; what the server says.
+    async fn asks(stream: &mut TcpStream, path: &str) -> String {
+        let _ = stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await;
         let mut buffer = vec![0; 4096];
-        let read = one.read(&mut buffer).await.unwrap();
-        let port = one.local_addr().unwrap().port().to_string();
-        assert!(String::from_utf8_lossy(&buffer[..read]).ends_with(&port));
-        // Two of eight are this address's part: a third connection is closed at once, until one of them ends.
-        let mut third = TcpStream::connect(server.address).await.unwrap();
-        assert_eq!(all(&mut third).await, "");
-        drop(two);
+        let read = stream.read(&mut buffer).await.unwrap_or_default();
+        String::from_utf8_lossy(&buffer[..read]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn requests_know_their_peer_and_an_address_at_its_part_loses_its_oldest_stranger() {
+        let server = server(8).await;
+        let connect = async || TcpStream::connect(server.address).await.unwrap();
+        let (mut known, mut stranger) = (connect().await, connect().await);
+        let port = known.local_addr().unwrap().port().to_string();
+        assert!(asks(&mut known, "/known").await.ends_with(&port));
+        assert!(asks(&mut stranger, "/").await.starts_with("HTTP/1.1 200"));
+        // Two of eight are this address's part: a third connection takes the stranger's place.
+        let mut third = connect().await;
+        assert!(asks(&mut third, "/known").await.starts_with("HTTP/1.1 200"));
+        assert_eq!(all(&mut stranger).await, "");
+        // Both are known now: a fourth is closed at once, until one of them ends.
+        assert_eq!(all(&mut connect().await).await, "");
+        assert!(asks(&mut known, "/").await.starts_with("HTTP/1.1 200"));
+        drop(third);
         let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-        loop {
-            let mut next = TcpStream::connect(server.address).await.unwrap();
-            let _ = next.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-            if all(&mut next).await.starts_with("HTTP/1.1 200") {
-                break;
-            }
+        while !asks(&mut connect().await, "/").await.starts_with("HTTP/1.1 200") {
             assert!(tokio::time::Instant::now() < deadline, "the place was not given back");
         }
         server.shutdown.cancel();
         server.task.await.unwrap().unwrap();
-        assert_eq!(all(&mut one).await, "", "an idle connection ends with the server");
+        assert_eq!(all(&mut known).await, "", "an idle connection ends with the server");
+    }
+
+    #[tokio::test]
+    async fn half_open_connections_of_many_addresses_keep_nobody_out() {
+        let server = server(40).await;
+        let mut crowd = Vec::new();
+        for _ in 0..60 {
+            for address in 2..8 {
+                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                socket.bind(SocketAddr::from(([127, 0, 0, address], 0))).unwrap();
+                let mut stream = socket.connect(server.address).await.unwrap();
+                let _ = stream.write_all(b"GET / HT").await;
+                crowd.push(stream);
+            }
+        }
+        for _ in 0..20 {
+            let mut honest = TcpStream::connect(server.address).await.unwrap();
+            assert!(asks(&mut honest, "/").await.starts_with("HTTP/1.1 200"));
+        }
+        server.shutdown.cancel();
     }
 
     #[tokio::test(start_paused = true)]

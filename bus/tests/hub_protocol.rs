@@ -206,6 +206,26 @@ async fn connections_are_limited() {
 }
 
 #[tokio::test]
+async fn half_open_connections_keep_out_nobody_and_end_nobody_who_is_logged_in() {
+    for limits in [HubLimits { connections: 10, ..quick() }, HubLimits { connections_per_address: 10, ..quick() }] {
+        let engine = Engine::local_with(HubLimits { login_timeout: FAR, ..limits }).await;
+        let mut phone = Raw::logged_in(&engine).await;
+        let mut crowd = Vec::new();
+        for _ in 0..50 {
+            crowd.push(Raw::open(&engine).await);
+        }
+        let mut phones = Vec::new();
+        for _ in 0..9 {
+            phones.push(Raw::logged_in(&engine).await);
+        }
+        // The last stranger made room for the last phone; now all are known.
+        Raw::open(&engine).await.ends_with("maximum connections exceeded").await;
+        phone.say("PING\r\n").await;
+        phone.expect(&["PONG"]).await;
+    }
+}
+
+#[tokio::test]
 async fn logins_are_looked_up_again() {
     let login_recheck = Duration::from_millis(30);
     let engine = Engine::local_with(HubLimits { login_recheck, ..quick() }).await;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evm_bus::Bus;
+use evm_ports::Networks;
 use evm_store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -40,8 +41,14 @@ pub struct Config {
     pub keep_frames: Duration,
     /// Most bytes of one frame.
     pub max_frame: usize,
-    /// Most sockets at a time.
+    /// Most sockets that have said what they want, chargers above all.
     pub max_connections: usize,
+    /// Most sockets beside these, that have not said so yet.
+    pub max_strangers: usize,
+    /// How long a handshake may take.
+    pub handshake_time: Duration,
+    /// Proxies, which may hold all sockets, and whose headers say where a charger comes from.
+    pub trusted_proxies: Networks,
 }
 
 impl Config {
@@ -59,6 +66,9 @@ impl Config {
             // A StopTransaction of a whole day with a sample every 5 s has 3 MB; refused, it would come again for ever.
             max_frame: 4 * 1024 * 1024,
             max_connections: 50_000,
+            max_strangers: 12_500,
+            handshake_time: Duration::from_secs(10),
+            trusted_proxies: Networks::default(),
         }
     }
 }
@@ -70,6 +80,7 @@ struct Node {
     store: Store,
     bus: Bus,
     config: Config,
+    door: handshake::Door,
     registry: Arc<registry::Registry>,
     ingest: ingest::Ingest,
 }
@@ -88,7 +99,8 @@ pub async fn run(
     let id = evm_store::new_id().to_string();
     let registry = Arc::new(registry::Registry::default());
     let (ingest, writers) = ingest::start(&store, &bus, &config, &id, &registry);
-    let node = Arc::new(Node { id, store, bus, config, registry, ingest });
+    let door = handshake::Door::new(&config);
+    let node = Arc::new(Node { id, store, bus, config, door, registry, ingest });
     live::renew_node(&node).await?;
     let work = live::start(&node, &shutdown);
     listener::run(listener, node.clone(), shutdown).await;

@@ -1,46 +1,28 @@
-//! Accepts sockets, with bounds on how many and a long queue for the return of all chargers at once.
+//! Accepts sockets, with a long queue for the return of all chargers at once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{Node, connection};
+use crate::{Node, connection, handshake};
 
 /// How long open sockets may take to close at the end.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// Accepts until `shutdown`, then waits for the sockets to close.
 pub(crate) async fn run(listener: TcpListener, node: Arc<Node>, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(node.config.max_connections));
     let sockets = TaskTracker::new();
     loop {
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place,
+        let (stream, peer) = tokio::select! {
+            accepted = evm_ports::accept(&listener, &node.door.strangers) => accepted,
             () = shutdown.cancelled() => break,
         };
-        let Ok(place) = place else { break };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let (node, shutdown) = (node.clone(), shutdown.clone());
-                sockets.spawn(async move {
-                    connection::run(stream, &node, &shutdown).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: let some close before the next try.
-                tracing::warn!(%error, "cannot accept a socket");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        let Some(place) = handshake::enter(peer.ip(), &node) else { continue };
+        let (node, shutdown) = (node.clone(), shutdown.clone());
+        sockets.spawn(async move { connection::run(stream, peer.ip(), place, &node, &shutdown).await });
     }
     sockets.close();
     if tokio::time::timeout(CLOSING, sockets.wait()).await.is_err() {

@@ -4,6 +4,7 @@ mod backend;
 mod commands;
 mod data;
 mod demo;
+mod descriptors;
 mod gateways;
 mod logs;
 mod node;

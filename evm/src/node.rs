@@ -14,10 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend;
 use crate::data::{self, Listening, Lock};
+use crate::descriptors::{Descriptors, Sockets};
 use crate::settings::{Settings, SmsDriver};
 
 /// How long the parts may take to end.
 const ENDING: Duration = Duration::from_secs(8);
+/// Of all phones, one address may hold this part: many share one behind a carrier's gateway.
+const PHONES_OF_ONE: usize = 10;
+
 /// What a process serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parts {
@@ -71,6 +75,7 @@ impl Node {
     pub(crate) async fn start(settings: &Settings, parts: Parts) -> anyhow::Result<Self> {
         check(settings, parts)?;
         warn_of(settings, parts);
+        let sockets = sockets(settings);
         data::make_folder(&settings.data_dir)?;
         let (store, lock) = backend::store(settings).await?;
         let bus = backend::bus(settings).await?;
@@ -86,10 +91,10 @@ impl Node {
         };
         let server_secret = backend::server_secret(&node.store).await?;
         if parts != Parts::Csms {
-            node.start_billing_api(settings, &bus, server_secret).await?;
+            node.start_billing_api(settings, &bus, server_secret, sockets).await?;
         }
         if parts != Parts::BillingApi {
-            node.start_csms(settings, bus, server_secret)?;
+            node.start_csms(settings, bus, server_secret, sockets)?;
         }
         node.listening.write(&node.folder)?;
         node.tell();
@@ -97,10 +102,16 @@ impl Node {
     }
 
     /// The REST API, and what lets phones hear their events: the built-in port or the NATS server's questions.
-    async fn start_billing_api(&mut self, settings: &Settings, bus: &Bus, key: [u8; 32]) -> anyhow::Result<()> {
+    async fn start_billing_api(
+        &mut self,
+        settings: &Settings,
+        bus: &Bus,
+        key: [u8; 32],
+        sockets: Sockets,
+    ) -> anyhow::Result<()> {
         let authenticator = billing_api::authenticator(self.store.clone(), key);
         match bus {
-            Bus::Local(_) => self.start_hub(settings, bus.clone(), authenticator).await?,
+            Bus::Local(_) => self.start_hub(settings, bus.clone(), authenticator, sockets).await?,
             Bus::Nats(_) => self.start_callout(settings, bus, authenticator).await?,
         }
         let (listener, http) = listen(settings.http_addr, "EVM_HTTP_ADDR").await?;
@@ -113,7 +124,7 @@ impl Node {
         config.trusted_proxies = settings.trusted_proxies.clone().unwrap_or_default();
         config.rate_per_address = settings.rate_per_address;
         config.rate_per_customer = settings.rate_per_customer;
-        config.max_connections = usize::try_from(settings.http_connections.max(1))?;
+        config.max_connections = usize::try_from(sockets.http)?;
         config.public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
         config.nats_servers = settings.nats_public_url.clone().or_else(hub).unwrap_or_default();
         config.vat_bp = settings.vat_rate.0;
@@ -132,12 +143,18 @@ impl Node {
         Ok(())
     }
 
-    fn start_csms(&mut self, settings: &Settings, bus: Bus, key: [u8; 32]) -> anyhow::Result<()> {
+    fn start_csms(&mut self, settings: &Settings, bus: Bus, key: [u8; 32], sockets: Sockets) -> anyhow::Result<()> {
         let address = settings.ocpp_addr;
         let bound = csms::bind(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.with_context(|| cannot_listen(address, "EVM_OCPP_ADDR"))?;
         self.listening.ocpp = Some(address);
-        let config = csms::Config { stop_at_balance: settings.stop_at_balance, ..csms::Config::new(key) };
+        let config = csms::Config {
+            stop_at_balance: settings.stop_at_balance,
+            max_connections: usize::try_from(sockets.chargers)?,
+            max_strangers: usize::try_from(sockets.strangers)?,
+            trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
+            ..csms::Config::new(key)
+        };
         let (store, shutdown) = (self.store.clone(), self.shutdown.clone());
         self.parts.spawn(async move {
             let ended = Box::pin(csms::run(listener, store, bus, config, shutdown)).await;
@@ -146,12 +163,25 @@ impl Node {
         Ok(())
     }
 
-    async fn start_hub(&mut self, settings: &Settings, bus: Bus, who: Authenticator) -> anyhow::Result<()> {
+    async fn start_hub(
+        &mut self,
+        settings: &Settings,
+        bus: Bus,
+        who: Authenticator,
+        sockets: Sockets,
+    ) -> anyhow::Result<()> {
         let (listener, address) = listen(settings.nats_hub_addr, "EVM_NATS_HUB_ADDR").await?;
         self.listening.nats_hub = Some(address);
+        let phones = usize::try_from(sockets.phones)?;
+        let limits = hub::HubLimits {
+            connections: phones,
+            connections_per_address: (phones / PHONES_OF_ONE).max(1),
+            trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
+            ..hub::HubLimits::default()
+        };
         let shutdown = self.shutdown.clone();
         self.parts.spawn(async move {
-            hub::run(listener, bus, who, hub::HubLimits::default(), shutdown).await;
+            hub::run(listener, bus, who, limits, shutdown).await;
             ("built-in NATS port", Ok(()))
         });
         Ok(())
@@ -214,6 +244,16 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Asks for file descriptors, and says how many sockets they carry.
+fn sockets(settings: &Settings) -> Sockets {
+    let descriptors = Descriptors::raise();
+    let sockets = descriptors.sockets(settings);
+    let Sockets { chargers, strangers, http, phones } = sockets;
+    let Descriptors { before, now } = descriptors;
+    tracing::info!(before, now, chargers, strangers, http, phones, "file descriptors, and the sockets they carry");
+    sockets
 }
 
 fn failure(ended: Result<End, tokio::task::JoinError>) -> anyhow::Error {

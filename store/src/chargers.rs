@@ -1,26 +1,18 @@
 //! Charging stations, their connections and the states of their connectors.
 
 mod connections;
+mod passwords;
 
-pub use connections::{connect, disconnect, disconnect_dead_nodes, held_by, still_held};
+pub use connections::{Arrival, connect, disconnect, disconnect_dead_nodes, held_by, still_held};
+pub use passwords::{earlier_passwords, password_hash, password_hashes, password_is_taken};
 
 use evm_domain::{ChargerId, CustomerId, DeviceId, StatusReport, Tariff, Timestamp};
-use hmac::{Hmac, Mac};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
 use crate::rows::{push_is_one_of, push_rows};
 use crate::tariffs::{TariffRow, tariff_columns, utc_offset_min};
 use crate::{Result, id, new_id};
-
-/// The keyed hash under which a charger's password is stored: fast, for the keys are long and random and a
-/// thousand stations may return at once.
-pub fn password_hash(server_secret: &[u8; 32], password: &[u8]) -> String {
-    let Ok(mut mac) = Hmac::<sha2::Sha256>::new_from_slice(server_secret) else { unreachable!("HMAC takes any key") };
-    mac.update(b"charger:");
-    mac.update(password);
-    hex::encode(mac.finalize().into_bytes())
-}
 
 /// A registered station.
 #[derive(Debug, Clone)]
@@ -31,6 +23,10 @@ pub struct Charger {
     pub identity: String,
     /// Hash of its password; `None`: it shows none.
     pub password_hash: Option<String>,
+    /// Whether an earlier password lets it in, too. Known of [`by_identity`] only.
+    pub has_earlier: bool,
+    /// The address that it connected from last; in version 6 its network of 64 bits.
+    pub last_network: Option<String>,
     /// OCPP security profile, 0 to 3.
     pub security_profile: i16,
     /// Where it stands, a name of the IANA database.
@@ -64,6 +60,9 @@ struct Row {
     id: String,
     identity: String,
     password_hash: Option<String>,
+    #[sqlx(default)]
+    has_earlier: bool,
+    last_network: Option<String>,
     security_profile: i16,
     time_zone: String,
     without_subprotocol: Option<String>,
@@ -87,6 +86,8 @@ impl TryFrom<Row> for Charger {
             id: id(&row.id)?,
             identity: row.identity,
             password_hash: row.password_hash,
+            has_earlier: row.has_earlier,
+            last_network: row.last_network,
             security_profile: row.security_profile,
             time_zone: row.time_zone,
             without_subprotocol: row.without_subprotocol,
@@ -107,7 +108,13 @@ impl TryFrom<Row> for Charger {
 /// A station by its identity, letter for letter.
 pub async fn by_identity(db: &mut Db, identity: &str) -> Result<Option<Charger>> {
     let row: Option<Row> = on!(db, conn => {
-        sqlx::query_as("SELECT * FROM chargers WHERE identity = $1").bind(identity).fetch_optional(conn).await?
+        sqlx::query_as(
+            "SELECT *, EXISTS (SELECT 1 FROM earlier_passwords e WHERE e.charger_id = chargers.id) AS has_earlier \
+             FROM chargers WHERE identity = $1",
+        )
+        .bind(identity)
+        .fetch_optional(conn)
+        .await?
     });
     row.map(Charger::try_from).transpose()
 }
@@ -143,7 +150,8 @@ pub async fn list(db: &mut Db, after: &str, limit: i64) -> Result<Vec<Charger>> 
     rows.into_iter().map(Charger::try_from).collect()
 }
 
-/// Registers a station or changes how it may connect.
+/// Registers a station or changes how it may connect. Where the password changes, the one before lets it in until a newer
+/// one was used; without a password none is asked for.
 pub async fn upsert(
     db: &mut Db,
     identity: &str,
@@ -152,6 +160,7 @@ pub async fn upsert(
     without_subprotocol: Option<&str>,
     now: Timestamp,
 ) -> Result<ChargerId> {
+    passwords::changes(db, identity, password_hash, now).await?;
     let (charger,): (String,) = on!(db, conn => {
         sqlx::query_as(
             "INSERT INTO chargers (id, identity, password_hash, security_profile, without_subprotocol, created_at) \

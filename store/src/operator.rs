@@ -73,18 +73,6 @@ async fn connectors_of(db: &mut Db, chargers: &[ChargerId]) -> Result<HashMap<Ch
     Ok(all)
 }
 
-/// Whether another station than `identity` has this password.
-pub async fn password_is_taken(db: &mut Db, identity: &str, password_hash: &str) -> Result<bool> {
-    let row: Option<(String,)> = on!(db, conn => {
-        sqlx::query_as("SELECT id FROM chargers WHERE password_hash = $1 AND identity <> $2 LIMIT 1")
-            .bind(password_hash)
-            .bind(identity)
-            .fetch_optional(conn)
-            .await?
-    });
-    Ok(row.is_some())
-}
-
 /// A charging session as the operator sees it. Times are ms since 1970.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct SessionLine {

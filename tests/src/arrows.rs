@@ -6,12 +6,13 @@ use serde_json::Value;
 const OURS: &[(&str, &[&str])] = &[
     ("evm-domain", &[]),
     ("evm-store", &["evm-domain"]),
-    ("evm-bus", &["evm-domain"]),
-    ("csms", &["evm-domain", "evm-store", "evm-bus"]),
-    ("billing-api", &["evm-domain", "evm-store", "evm-bus"]),
+    ("evm-ports", &[]),
+    ("evm-bus", &["evm-domain", "evm-ports"]),
+    ("csms", &["evm-domain", "evm-store", "evm-ports", "evm-bus"]),
+    ("billing-api", &["evm-domain", "evm-store", "evm-ports", "evm-bus"]),
     ("ocpp-sim", &[]),
     ("qpay-sim", &[]),
-    ("evm", &["evm-domain", "evm-store", "evm-bus", "csms", "billing-api", "ocpp-sim", "qpay-sim"]),
+    ("evm", &["evm-domain", "evm-store", "evm-ports", "evm-bus", "csms", "billing-api", "ocpp-sim", "qpay-sim"]),
     ("evm-tests", &["evm-domain", "evm-store", "evm-bus", "ocpp-sim", "qpay-sim"]),
     ("evm-bench", &["evm-domain", "evm-store", "evm-bus", "csms", "billing-api"]),
 ];

@@ -28,6 +28,7 @@ pub mod sms;
 pub mod sqlite;
 pub mod sse;
 pub mod tap;
+pub mod upgrade;
 pub mod world;
 
 pub use api::{Answer, Customer, Operator};

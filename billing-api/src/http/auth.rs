@@ -15,6 +15,7 @@ use super::address::Client;
 use super::problem::{Answer, Code, Problem};
 use crate::App;
 use crate::secrets::{hash, known_network};
+use crate::server;
 
 /// Longest token that is looked at.
 const LONGEST: usize = 512;
@@ -50,6 +51,7 @@ pub(crate) async fn customer(State(app): State<App>, mut request: Request, next:
     let hashed = hash(&app.config.server_secret, "token", &token);
     let login = logins::by_token(&mut app.store.read().await?, &hashed, now()).await?;
     let login = login.ok_or(Code::Unauthorized)?;
+    server::known(request.extensions());
     app.rates.customer(login.customer)?;
     if now().since(login.seen_at) > SEEN_EVERY_MS {
         seen(&app, &login, request.extensions().get::<Client>().copied()).await;
@@ -91,5 +93,6 @@ pub(crate) async fn operator(State(app): State<App>, request: Request, next: Nex
     if !bool::from(right) {
         return Err(Code::Unauthorized.into());
     }
+    server::known(request.extensions());
     Ok(next.run(request).await)
 }

@@ -147,9 +147,9 @@ pub(crate) async fn download<E: Export>(mut export: E) -> Answer<Response> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::http::address::Networks;
     use axum::Router;
     use axum::routing::get;
+    use evm_ports::Networks;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio_util::sync::CancellationToken;

@@ -1,7 +1,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use evm_store::chargers::{self, Charger};
-use evm_store::{Db, Rule, StoreError, devices, now, operator, tariffs};
+use evm_store::{Db, Rule, StoreError, devices, now, tariffs};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,8 @@ use crate::http::problem::{Answer, Code, Problem, refusals};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(dead_code)] // What is only told is known, and not looked at.
 pub(crate) struct RegisterCharger {
-    /// Basic authentication, 16 to 64 bytes. Left out: as it is. Null: none.
+    /// Basic authentication, 16 to 64 bytes; hexadecimal digits of 16 to 20 bytes stand for these. No two chargers may
+    /// have the same. The one before lets the charger in until the new one was used. Left out: as it is. Null: none.
     #[serde(default, deserialize_with = "told")]
     #[schema(value_type = Option<String>, required = false, min_length = 16, max_length = 64)]
     password: Option<Option<String>>,
@@ -160,7 +161,8 @@ async fn password_hash(
         return Err(Problem::field("password", "has 16 to 64 bytes (20 at most for OCPP 1.6)"));
     }
     let hash = chargers::password_hash(&app.config.server_secret, password.as_bytes());
-    if operator::password_is_taken(db, identity, &hash).await? {
+    let forms = chargers::password_hashes(&app.config.server_secret, password.as_bytes());
+    if chargers::password_is_taken(db, identity, &forms).await? {
         return Err(Code::PasswordTaken.into());
     }
     Ok(Some(hash))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use evm_ports::Place;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -37,13 +38,14 @@ enum End {
 type Step<T> = Result<T, End>;
 
 /// Serves one client to its end, and says why it ended.
-pub(super) async fn serve(hub: &Hub, stream: TcpStream, client: u64) -> &'static str {
+pub(super) async fn serve(hub: &Hub, stream: TcpStream, client: u64, place: &Place) -> &'static str {
     // Events are small and wanted at once. Without it they are late, no more.
     let _ = stream.set_nodelay(true);
     let mut wire = Wire { stream, decoder: Decoder::default(), stuck: hub.limits.write_timeout };
     let ended = tokio::select! {
         () = hub.shutdown.cancelled() => End::Quiet("shutdown"),
-        ended = talk(hub, &mut wire, client) => ended,
+        () = place.shed() => End::Quiet("made room before its login"),
+        ended = talk(hub, &mut wire, client, place) => ended,
     };
     match ended {
         End::Quiet(reason) => reason,
@@ -54,8 +56,8 @@ pub(super) async fn serve(hub: &Hub, stream: TcpStream, client: u64) -> &'static
     }
 }
 
-async fn talk(hub: &Hub, wire: &mut Wire, client: u64) -> End {
-    let session = match timeout(hub.limits.login_timeout, login(hub, wire, client)).await {
+async fn talk(hub: &Hub, wire: &mut Wire, client: u64, place: &Place) -> End {
+    let session = match timeout(hub.limits.login_timeout, login(hub, wire, client, place)).await {
         Err(_) => return End::Error("Authentication Timeout"),
         Ok(Err(end)) => return end,
         Ok(Ok(session)) => session,
@@ -117,7 +119,7 @@ impl Wire {
 }
 
 /// `INFO`, then `CONNECT`, and nothing before that.
-async fn login<'a>(hub: &'a Hub, wire: &mut Wire, client: u64) -> Step<Session<'a>> {
+async fn login<'a>(hub: &'a Hub, wire: &mut Wire, client: u64, place: &Place) -> Step<Session<'a>> {
     wire.write(&protocol::info(&hub.server_id, client, &hub.limits)).await?;
     let options = loop {
         match wire.op()? {
@@ -143,6 +145,9 @@ async fn login<'a>(hub: &'a Hub, wire: &mut Wire, client: u64) -> Step<Session<'
             return Err(End::Error("Authentication Timeout"));
         }
     };
+    if !place.keep() {
+        return Err(End::Quiet("made room before its login"));
+    }
     if verbose {
         wire.write(b"+OK\r\n").await?;
     }

@@ -4,11 +4,11 @@
 mod connection;
 mod protocol;
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use evm_ports::{Limits, Networks, Places};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,10 +18,12 @@ use crate::{Authenticator, Bus, LocalBus};
 /// What one client, one address and all together may use.
 #[derive(Debug, Clone)]
 pub struct HubLimits {
-    /// Connections in all.
+    /// Connections in all. Where they are used up, who has not logged in makes room.
     pub connections: usize,
-    /// Connections from one address (one /64 for IPv6). Many phones share one behind a carrier's gateway.
+    /// Connections from one address (one /48 for IPv6). Many phones share one behind a carrier's gateway.
     pub connections_per_address: usize,
+    /// Proxies, which may hold all connections.
+    pub trusted_proxies: Networks,
     /// Subscriptions of one connection.
     pub subscriptions: usize,
     /// Bytes that may wait for one connection; a slower reader is cut off.
@@ -45,6 +47,7 @@ impl Default for HubLimits {
         HubLimits {
             connections: 10_000,
             connections_per_address: 1_000,
+            trusted_proxies: Networks::default(),
             subscriptions: 16,
             pending_bytes: 1024 * 1024,
             login_timeout: Duration::from_secs(5),
@@ -64,13 +67,7 @@ struct Hub {
     limits: HubLimits,
     server_id: String,
     shutdown: CancellationToken,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    all: usize,
-    by_address: HashMap<IpAddr, usize>,
+    places: Places,
 }
 
 /// Serves phones until `shutdown`, then closes their connections. Needs [`Bus::Local`]; with another bus it logs an error
@@ -90,24 +87,17 @@ pub async fn run(
         limits.advertised_port = listener.local_addr().map_or(0, |address| address.port());
     }
     let server_id = nkeys::KeyPair::new_server().public_key();
-    let open = Mutex::default();
-    let hub = Arc::new(Hub { bus, authenticator, limits, server_id, shutdown, open });
+    let places = Places::new(Limits { all: limits.connections, of_one: limits.connections_per_address });
+    let hub = Arc::new(Hub { bus, authenticator, limits, server_id, shutdown, places });
     let connections = TaskTracker::new();
     let mut client = 0;
     loop {
-        let accepted = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = hub.shutdown.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = evm_ports::accept(&listener, &hub.places) => accepted,
         };
         client += 1;
-        match accepted {
-            Ok((stream, peer)) => admit(&hub, &connections, stream, peer, client),
-            Err(error) => {
-                // Out of file descriptors, mostly; trying again at once would spin.
-                tracing::warn!(%error, "cannot accept a NATS connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        admit(&hub, &connections, stream, peer, client);
     }
     connections.close();
     let longest = hub.limits.write_timeout;
@@ -115,7 +105,8 @@ pub async fn run(
 }
 
 fn admit(hub: &Arc<Hub>, connections: &TaskTracker, stream: TcpStream, peer: SocketAddr, client: u64) {
-    let Some(place) = Place::take(hub, peer.ip()) else {
+    let shared = hub.limits.trusted_proxies.contain(peer.ip());
+    let Some(place) = hub.places.enter(peer.ip(), shared) else {
         tracing::debug!(%peer, "too many NATS connections");
         // Fits the socket's empty buffer; there is nobody to wait for.
         let _ = stream.try_write(&protocol::error("maximum connections exceeded"));
@@ -123,65 +114,7 @@ fn admit(hub: &Arc<Hub>, connections: &TaskTracker, stream: TcpStream, peer: Soc
     };
     let hub = hub.clone();
     connections.spawn(async move {
-        let reason = connection::serve(&hub, stream, client).await;
+        let reason = connection::serve(&hub, stream, client, &place).await;
         tracing::debug!(%peer, client, reason, "NATS connection ended");
-        drop(place);
     });
-}
-
-/// One connection's place among those allowed.
-struct Place {
-    hub: Arc<Hub>,
-    address: IpAddr,
-}
-
-impl Place {
-    fn take(hub: &Arc<Hub>, address: IpAddr) -> Option<Place> {
-        let address = network(address);
-        let mut open = hub.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = open.by_address.get(&address).copied().unwrap_or_default();
-        if open.all >= hub.limits.connections || here >= hub.limits.connections_per_address {
-            return None;
-        }
-        open.all += 1;
-        open.by_address.insert(address, here + 1);
-        Some(Place { hub: hub.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.hub.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.all -= 1;
-        if let Some(here) = open.by_address.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                open.by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// What counts as one address: for IPv6 the /64, for IPv4 in IPv6's clothes the IPv4 address.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn a_whole_ipv6_network_counts_as_one() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert_eq!(network(ip("2001:db8::1")), network(ip("2001:db8::ffff:1")));
-        assert_ne!(network(ip("2001:db8::1")), network(ip("2001:db8:0:1::1")));
-        assert_ne!(network(ip("::ffff:10.0.0.1")), network(ip("::ffff:10.0.0.2")));
-        assert_eq!(network(ip("::ffff:10.0.0.1")), network(ip("10.0.0.1")));
-    }
 }

@@ -6,12 +6,15 @@
 mod calls;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evm_bus::charger::ChargerReply;
 use evm_bus::{Commands, subject};
 use evm_domain::{ChargerEvent, ChargerId, Phase};
+use evm_ports::Place;
+use evm_store::chargers::Arrival;
 use evm_store::frames::NewFrame;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
@@ -48,12 +51,18 @@ const MOST_FOLLOW_UPS: usize = 8;
 type Socket = WebSocketStream<TcpStream>;
 
 /// Serves one socket from its first byte to its last.
-pub(crate) async fn run(mut stream: TcpStream, node: &Arc<Node>, shutdown: &CancellationToken) {
+pub(crate) async fn run(
+    mut stream: TcpStream,
+    peer: IpAddr,
+    place: Place,
+    node: &Arc<Node>,
+    shutdown: &CancellationToken,
+) {
     let _ = stream.set_nodelay(true);
-    let Some(checked) = Box::pin(handshake::check(&mut stream, node)).await else { return };
-    let (charger, identity) = (checked.charger, checked.identity);
+    let Some(checked) = Box::pin(handshake::check(&mut stream, peer, place, node)).await else { return };
+    let (charger, identity) = (checked.charger, &checked.asked.identity);
     let Some(version) = checked.version else {
-        tracing::info!(%identity, "no common subprotocol");
+        node.door.tell(&checked.asked, Refusal::NoVersion);
         if stream.write_all(checked.welcome.as_bytes()).await.is_ok() {
             let mut socket = websocket(stream, checked.rest, node).await;
             close(&mut socket, CloseCode::Protocol, "no common subprotocol").await;
@@ -61,14 +70,15 @@ pub(crate) async fn run(mut stream: TcpStream, node: &Arc<Node>, shutdown: &Canc
         return;
     };
     // Noted before it is welcomed: with the store down it is refused, and keeps what it has to say.
-    let Some(epoch) = node.ingest.connect(charger, version).await else {
-        tracing::info!(%identity, "charger refused: the store does not answer");
-        return handshake::refuse(&mut stream, Refusal::StoreDown).await;
+    let network = evm_ports::prefix(checked.asked.address).to_string();
+    let arrival = Arrival { charger, version: version.as_str(), network, password_used: checked.password_used };
+    let Some(epoch) = node.ingest.connect(arrival).await else {
+        return handshake::refuse(&mut stream, peer, &checked.asked, Refusal::StoreDown, node).await;
     };
     let held = Held::new(epoch, evm_store::now(), shutdown);
     node.registry.hold(charger, &held);
-    match Box::pin(announce(node, &identity, charger, epoch)).await {
-        None => handshake::refuse(&mut stream, Refusal::BusDown).await,
+    match Box::pin(announce(node, identity, charger, epoch)).await {
+        None => handshake::refuse(&mut stream, peer, &checked.asked, Refusal::BusDown, node).await,
         Some(commands) => {
             if stream.write_all(checked.welcome.as_bytes()).await.is_ok() {
                 tracing::debug!(%identity, epoch, version = version.as_str(), "charger connected");

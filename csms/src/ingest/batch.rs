@@ -87,14 +87,14 @@ async fn note_connections(db: &mut evm_store::Db, batch: &[Work], replies: &mut 
     let new: Vec<_> = batch
         .iter()
         .filter_map(|work| match work {
-            Work::Connect(charger, version, _) => Some((*charger, version.as_str())),
+            Work::Connect(arrival, _) => Some(arrival),
             _ => None,
         })
         .collect();
     let epochs = chargers::connect(db, &new, node, now).await?;
     for (work, reply) in batch.iter().zip(replies) {
-        if let Work::Connect(charger, ..) = work
-            && let Some((_, epoch)) = epochs.iter().find(|(id, _)| id == charger)
+        if let Work::Connect(arrival, _) = work
+            && let Some((_, epoch)) = epochs.iter().find(|(id, _)| *id == arrival.charger)
         {
             *reply = Reply::Epoch(*epoch);
         }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use evm_bus::Bus;
 use evm_domain::{ChargerId, SessionId, Timestamp};
 use evm_store::Store;
+use evm_store::chargers::Arrival;
 use evm_store::frames::NewFrame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -67,7 +68,7 @@ enum Work {
     /// Stores a CALL.
     Tell(Box<Told>, oneshot::Sender<Answer>),
     /// Notes a new connection; the answer is its epoch.
-    Connect(ChargerId, Version, oneshot::Sender<i64>),
+    Connect(Arrival, oneshot::Sender<i64>),
     /// Notes an ended connection.
     Disconnect(ChargerId, i64),
     /// Keeps a frame that changes nothing.
@@ -80,7 +81,8 @@ impl Work {
     fn charger(&self) -> ChargerId {
         match self {
             Self::Tell(told, _) => told.charger,
-            Self::Connect(charger, ..) | Self::Disconnect(charger, _) | Self::Settle(charger, _) => *charger,
+            Self::Connect(arrival, _) => arrival.charger,
+            Self::Disconnect(charger, _) | Self::Settle(charger, _) => *charger,
             Self::Note(frame) => frame.charger,
         }
     }
@@ -135,9 +137,9 @@ impl Ingest {
     }
 
     /// Notes a new connection and gives its epoch.
-    pub(crate) async fn connect(&self, charger: ChargerId, version: Version) -> Option<i64> {
+    pub(crate) async fn connect(&self, arrival: Arrival) -> Option<i64> {
         let (sender, receiver) = oneshot::channel();
-        self.push(Work::Connect(charger, version, sender)).await?;
+        self.push(Work::Connect(arrival, sender)).await?;
         receiver.await.ok()
     }
 

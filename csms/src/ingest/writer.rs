@@ -141,7 +141,7 @@ impl Writer {
         for (work, reply) in batch.into_iter().zip(done.replies) {
             match (work, reply) {
                 (Work::Tell(_, asker), batch::Reply::Answer(answer)) => drop(asker.send(answer)),
-                (Work::Connect(_, _, asker), batch::Reply::Epoch(epoch)) => drop(asker.send(epoch)),
+                (Work::Connect(_, asker), batch::Reply::Epoch(epoch)) => drop(asker.send(epoch)),
                 _ => {}
             }
         }

@@ -11,6 +11,7 @@ use evm_store::Store;
 
 use crate::backend;
 use crate::data::{self, Listening, Lock};
+use crate::descriptors::Descriptors;
 use crate::settings::{Secret, Settings, unknown_variables};
 
 /// Longest wait for one answer.
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CLOCK_MIN: Duration = Duration::from_secs(1_767_225_600);
 /// Nor more: 2100-01-01.
 const CLOCK_MAX: Duration = Duration::from_secs(4_102_444_800);
+
+/// An operator may well have more than so many chargers.
+const FEW_CHARGERS: u32 = 1_000;
 
 enum Finding {
     Fine(String),
@@ -75,10 +79,23 @@ async fn examine(settings: &Settings, report: &mut Report) {
     };
     report.say("dev code", code);
     report.say("clock", clock(settings));
+    report.say("descriptors", descriptors(settings));
     report.say("data folder", folder(&settings.data_dir));
     report.say("database", database(settings).await);
     nats(settings, report).await;
     ports(settings, report);
+}
+
+/// Whether there are file descriptors for all sockets of the settings.
+fn descriptors(settings: &Settings) -> Finding {
+    let (there, plenty) = (Descriptors::raise(), Descriptors { before: u64::MAX, now: u64::MAX });
+    let (sockets, wanted) = (there.sockets(settings), plenty.sockets(settings));
+    if sockets == wanted {
+        return Fine(format!("{}, enough for all sockets", there.now));
+    }
+    let chargers = sockets.chargers;
+    let text = format!("{} carry {chargers} chargers; LimitNOFILE (ulimit -n) raises it", there.now);
+    if chargers < FEW_CHARGERS { Warn(text) } else { Fine(text) }
 }
 
 /// Whether a file can be made in the folder, or in the one that it would be made in.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use billing_api::Networks;
+use evm_ports::Networks;
 
 pub(crate) use flags::Flags;
 pub(crate) use sources::unknown_variables;
@@ -141,7 +141,7 @@ settings! {
     fcm_url: String;
     /// The JSON of Firebase's service account, or the path of its file; without it there are no push messages.
     fcm_credentials: Secret;
-    /// Proxies whose X-Forwarded-For or Forwarded is believed: addresses and networks, with commas between.
+    /// Proxies whose X-Forwarded-For or Forwarded is believed, and which may hold all connections: addresses and networks, with commas between.
     trusted_proxies: Networks;
     /// Requests a second of one address, in bursts four times as many; a login counts as ten. 0: no limit.
     rate_per_address: u32 = "50";
@@ -149,6 +149,10 @@ settings! {
     rate_per_customer: u32 = "20";
     /// Most open connections of the REST API; one address may hold a quarter of them.
     http_connections: u32 = "4000";
+    /// Most chargers connected; a quarter as many sockets more may not have said yet who they are.
+    ocpp_connections: u32 = "50000";
+    /// Most phones at the built-in NATS port; one address may hold a tenth of them.
+    nats_hub_connections: u32 = "10000";
     /// Form of the log: text or json. RUST_LOG says what is logged.
     log_format: LogFormat = "text";
 }

@@ -7,26 +7,39 @@ use crate::engine::{Db, on};
 use crate::rows::push_rows;
 use crate::{Result, id};
 
+/// A new connection.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Whose.
+    pub charger: ChargerId,
+    /// `1.6` or `2.0.1`.
+    pub version: &'static str,
+    /// Where it comes from, see [`super::Charger::last_network`].
+    pub network: String,
+    /// Hash of the password that it showed, where it has earlier ones: those before this one are over.
+    pub password_used: Option<String>,
+}
+
 /// Notes new connections held by `node`; their epochs come back.
-pub async fn connect(
-    db: &mut Db,
-    new: &[(ChargerId, &str)],
-    node: &str,
-    now: Timestamp,
-) -> Result<Vec<(ChargerId, i64)>> {
+pub async fn connect(db: &mut Db, new: &[&Arrival], node: &str, now: Timestamp) -> Result<Vec<(ChargerId, i64)>> {
     if new.is_empty() {
         return Ok(Vec::new());
     }
     let rows: Vec<(String, i64)> = on!(db, conn => {
         let mut sql = QueryBuilder::new("UPDATE chargers SET epoch = epoch + 1, online = TRUE, node = ");
         sql.push_bind(node).push(", connected_at = ").push_bind(now.0).push(", last_seen_at = ").push_bind(now.0);
-        sql.push(", version = v.column2 FROM (");
-        push_rows(&mut sql, new, |row, (charger, version)| {
-            row.bind(charger.to_string()).bind(*version);
+        sql.push(", version = v.column2, last_network = v.column3 FROM (");
+        push_rows(&mut sql, new, |row, arrival| {
+            row.bind(arrival.charger.to_string()).bind(arrival.version).bind(&arrival.network);
         });
         sql.push(") AS v WHERE chargers.id = v.column1 RETURNING chargers.id, chargers.epoch");
         sql.build_query_as().fetch_all(conn).await?
     });
+    for arrival in new {
+        if let Some(used) = &arrival.password_used {
+            super::passwords::was_used(db, arrival.charger, used).await?;
+        }
+    }
     rows.into_iter().map(|(charger, epoch)| Ok((id(&charger)?, epoch))).collect()
 }
 
