@@ -35,6 +35,8 @@ pub struct Config {
     pub silence_limit: Duration,
     /// How often the live event goes out.
     pub live_interval: Duration,
+    /// How many readings of a charge are kept; older ones go on in its figures only. A late one costs the look at so many.
+    pub most_readings: u32,
     /// Whether a charge is stopped when it costs as much as its customer's balance.
     pub stop_at_balance: bool,
     /// How long frames are kept.
@@ -61,6 +63,7 @@ impl Config {
             start_limit: Duration::from_secs(180),
             silence_limit: Duration::from_secs(15 * 60),
             live_interval: Duration::from_secs(3),
+            most_readings: 20_000,
             stop_at_balance: false,
             keep_frames: Duration::from_secs(30 * 24 * 3600),
             // A StopTransaction of a whole day with a sample every 5 s has 3 MB; refused, it would come again for ever.

@@ -26,6 +26,8 @@ const LEADER_TTL_MS: i64 = 10_000;
 const LONE_END_MS: i64 = 60_000;
 /// A charger that goes on after it was asked to stop is asked again.
 const ASK_AGAIN_MS: i64 = 30_000;
+/// How long a charger takes to end a charge once it is asked to.
+const ANSWER_MS: i64 = 2_000;
 /// Sessions a page.
 const PAGE: i64 = 1000;
 /// Rounds of forgetting frames at a time.
@@ -143,7 +145,7 @@ async fn tick(node: &Node) -> Result<()> {
         let mut spent = Vec::new();
         for live in &page {
             let bill = live.session.bill_at(now, live.online);
-            if node.config.stop_at_balance && is_spent(live, &bill, now) {
+            if node.config.stop_at_balance && is_spent(live, &bill, before_next_look(node, now), now) {
                 spent.push(live);
             }
             let subject = subject::customer(&live.topic, "CHARGING");
@@ -161,11 +163,19 @@ async fn tick(node: &Node) -> Result<()> {
     }
 }
 
-/// Whether a running charge costs as much as its customer has, and its charger can be asked to stop.
-fn is_spent(live: &Live, bill: &Bill, now: Timestamp) -> bool {
+/// When a stop that is not asked for now would be heeded: after the next look and the station's answer.
+fn before_next_look(node: &Node, now: Timestamp) -> Timestamp {
+    let look_ms = i64::try_from(node.config.live_interval.as_millis()).unwrap_or(i64::MAX);
+    now.plus_millis(look_ms).plus_millis(ANSWER_MS)
+}
+
+/// Whether a running charge costs as much as its customer has, or will before it can be stopped later, and its charger can be
+/// asked to stop.
+fn is_spent(live: &Live, bill: &Bill, soon: Timestamp, now: Timestamp) -> bool {
     let asked_lately = live.stop_asked_at.is_some_and(|at| now.since(at) < ASK_AGAIN_MS);
     let running = live.online && live.session.ended_at.is_none();
-    running && !asked_lately && bill.total() > Money::ZERO && bill.total() >= live.balance
+    let spent = || bill.total() >= live.balance || live.session.bill_by(soon).total() > live.balance;
+    running && !asked_lately && bill.total() > Money::ZERO && spent()
 }
 
 /// Asks chargers to stop. Their answers are not waited for: the end is what they tell.

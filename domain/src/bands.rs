@@ -1,6 +1,7 @@
 //! Time-of-day bands: parts of the local day with prices of their own.
 
 use crate::units::{Money, Timestamp};
+use crate::wall_clock::WallClock;
 
 /// Most bands of one tariff.
 pub const MOST_BANDS: usize = 4;
@@ -88,20 +89,24 @@ impl Bands {
         self.0.is_empty()
     }
 
-    /// Which figures a moment belongs to, by a clock that is `utc_offset_min` ahead of UTC.
-    pub(crate) fn slot_at(&self, at: Timestamp, utc_offset_min: i16) -> usize {
-        let minute = u16::try_from(local_ms(at, utc_offset_min) / MINUTE_MS).unwrap_or_default();
+    /// Which figures a moment belongs to, by this clock.
+    pub(crate) fn slot_at(&self, at: Timestamp, clock: &WallClock) -> usize {
+        if self.0.is_empty() {
+            return 0;
+        }
+        let minute = u16::try_from(local_ms(at, clock) / MINUTE_MS).unwrap_or_default();
         self.0.iter().position(|band| band.holds(minute)).map_or(0, |n| n + 1)
     }
 
-    /// Cuts a stretch of time where a band begins or ends: the figures that each piece belongs to, and its end.
-    pub(crate) fn pieces(&self, from: Timestamp, to: Timestamp, utc_offset_min: i16) -> Pieces<'_> {
-        Pieces { bands: self, at: from, to, utc_offset_min }
+    /// Cuts a stretch of time where a band begins or ends, and where the clock changes: the figures that each piece belongs
+    /// to, and its end.
+    pub(crate) fn pieces<'a>(&'a self, from: Timestamp, to: Timestamp, clock: &'a WallClock) -> Pieces<'a> {
+        Pieces { bands: self, at: from, to, clock }
     }
 }
 
-fn local_ms(at: Timestamp, utc_offset_min: i16) -> i64 {
-    at.0.saturating_add(i64::from(utc_offset_min) * MINUTE_MS).rem_euclid(DAY_MS)
+fn local_ms(at: Timestamp, clock: &WallClock) -> i64 {
+    at.0.saturating_add(i64::from(clock.offset_min_at(at)) * MINUTE_MS).rem_euclid(DAY_MS)
 }
 
 /// The pieces of a stretch of time, in their order.
@@ -110,7 +115,7 @@ pub(crate) struct Pieces<'a> {
     bands: &'a Bands,
     at: Timestamp,
     to: Timestamp,
-    utc_offset_min: i16,
+    clock: &'a WallClock,
 }
 
 impl Iterator for Pieces<'_> {
@@ -120,12 +125,17 @@ impl Iterator for Pieces<'_> {
         if self.at >= self.to {
             return None;
         }
-        let slot = self.bands.slot_at(self.at, self.utc_offset_min);
-        let now = local_ms(self.at, self.utc_offset_min);
+        if self.bands.is_empty() {
+            self.at = self.to;
+            return Some((0, self.to));
+        }
+        let slot = self.bands.slot_at(self.at, self.clock);
+        let now = local_ms(self.at, self.clock);
         let borders = self.bands.0.iter().flat_map(|band| [band.from_min, band.to_min]);
         // A border that is now lies behind: the next time is tomorrow.
         let to_border = borders.map(|minute| (i64::from(minute) * MINUTE_MS - now - 1).rem_euclid(DAY_MS) + 1).min();
-        self.at = to_border.map_or(self.to, |ms| self.at.plus_millis(ms).min(self.to));
+        let border = to_border.map_or(self.to, |ms| self.at.plus_millis(ms).min(self.to));
+        self.at = self.clock.next_change(self.at).map_or(border, |change| change.min(border));
         Some((slot, self.at))
     }
 }
@@ -155,29 +165,44 @@ mod tests {
         // 22:00 to 06:00 at UTC+8 is 14:00 to 22:00 UTC.
         let bands = Bands::new(vec![band(1320, 360, 1)]).unwrap();
         let hour = |h: i64| Timestamp(h * 3_600_000);
-        let pieces: Vec<_> = bands.pieces(hour(12), hour(39), 480).collect();
+        let pieces: Vec<_> = bands.pieces(hour(12), hour(39), &WallClock::fixed(480)).collect();
         assert_eq!(pieces, [(0, hour(14)), (1, hour(22)), (0, hour(38)), (1, hour(39))]);
-        assert_eq!(bands.pieces(hour(3), hour(3), 480).count(), 0);
+        assert_eq!(bands.pieces(hour(3), hour(3), &WallClock::fixed(480)).count(), 0);
         let day = Bands::new(vec![band(1320, 1440, 1)]).unwrap();
         assert_eq!(
-            day.pieces(hour(21), hour(25), 0).collect::<Vec<_>>(),
+            day.pieces(hour(21), hour(25), &WallClock::default()).collect::<Vec<_>>(),
             [(0, hour(22)), (1, hour(24)), (0, hour(25))]
         );
+    }
+
+    #[test]
+    fn a_band_follows_the_wall_clock_where_it_changes() {
+        // 02:00 to 06:00; at 03:00 the clock goes back to 02:00, or, in spring, at 02:00 on to 03:00.
+        let bands = Bands::new(vec![band(120, 360, 1)]).unwrap();
+        let hour = |h: i64| Timestamp(h * 3_600_000);
+        let clock = |before, after| WallClock::of_zone("A/B", before, vec![(hour(1), after)]);
+        let autumn = clock(120, 60);
+        let pieces: Vec<_> = bands.pieces(hour(-1), hour(6), &autumn).collect();
+        assert_eq!(pieces, [(0, hour(0)), (1, hour(1)), (1, hour(5)), (0, hour(6))], "five hours of four by the clock");
+        let spring = clock(60, 120);
+        let pieces: Vec<_> = bands.pieces(hour(-1), hour(6), &spring).collect();
+        assert_eq!(pieces, [(0, hour(1)), (1, hour(4)), (0, hour(6))], "three hours");
     }
 
     proptest! {
         #[test]
         fn pieces_cover_the_whole_stretch_and_nothing_else(
             from in 0i64..4_000_000_000, length in 1i64..400_000_000, offset in -720i16..=840,
-            a in 0u16..700, b in 700u16..1440,
+            a in 0u16..700, b in 700u16..1440, change in 0i64..400_000_000, then in -720i16..=840,
         ) {
+            let clock = WallClock::of_zone("A/B", offset, vec![(Timestamp(from + change), then)]);
             let bands = Bands::new(vec![band(a, b, 1)]).unwrap();
             let (from, to) = (Timestamp(from), Timestamp(from + length));
             let mut at = from;
-            for (slot, end) in bands.pieces(from, to, offset) {
+            for (slot, end) in bands.pieces(from, to, &clock) {
                 prop_assert!(end > at && end <= to);
-                prop_assert_eq!(slot, bands.slot_at(at, offset));
-                prop_assert_eq!(slot, bands.slot_at(Timestamp(end.0 - 1), offset));
+                prop_assert_eq!(slot, bands.slot_at(at, &clock));
+                prop_assert_eq!(slot, bands.slot_at(Timestamp(end.0 - 1), &clock));
                 at = end;
             }
             prop_assert_eq!(at, to);

@@ -6,7 +6,11 @@
 use std::cmp::Ordering;
 
 use crate::bands::SLOTS;
-pub use crate::point::{ChargingState, Doubt, Point, PointKind};
+use crate::clock::Clock;
+pub use crate::doubt::{Doubt, Doubts};
+use crate::drawn::Drawn;
+pub use crate::point::{ChargingState, Dated, Heard, Point, PointKind};
+use crate::stand_in::StandIn;
 use crate::tariff::{Tariff, Usage};
 use crate::units::{Timestamp, Wh};
 
@@ -27,6 +31,14 @@ const KNOWN_PLUG_SLACK_WH: i64 = 200;
 const COARSEST_STEP_WH: i64 = 1000;
 /// Two readings of one register may differ by this much: tenths of a kWh in one, Wh in the other.
 const ROUNDED_WH: i64 = 100;
+/// So much that was told and not billed is no rounding.
+const LEAST_TOLD_WH: i64 = 30;
+/// A charger that says for so long that it charges, beside a register of 0, has none.
+const LONG_S: i64 = 60;
+/// So far ahead it is looked at most: what was told longer ago may hold no longer.
+const AHEAD_MS: i64 = 60_000;
+/// The least that a car charges with: 6 A at 230 V.
+const LEAST_POWER_W: i64 = 1380;
 
 /// The running figures of one session. Kept in the store beside the points, so that a restart goes on from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,24 +71,78 @@ pub struct Meter {
     pub power_w: Option<i64>,
     /// The last state of charge told, percent.
     pub soc: Option<i64>,
-    /// What is doubtful.
-    pub doubt: Option<Doubt>,
+    /// What is doubtful of what was told so far; [`Meter::doubts`] says all.
+    pub told_doubts: Doubts,
+    /// The time of the first point.
+    pub first_at: Timestamp,
+    /// What is remembered besides.
+    pub rest: Rest,
+    /// How many points were folded in that are kept.
+    pub kept: i64,
+    /// How many came too late to be looked at.
+    pub left_out: i64,
+}
+
+/// What a meter remembers besides its figures; kept as [`Meter::rest_text`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rest {
+    /// Another register than the one that is billed, where the station reads two.
+    pub(crate) aside: Option<Aside>,
+    /// Whether a register above 0 was told: then nothing else bills.
+    pub(crate) has_register: bool,
+    /// Whether nobody knows how much time passed since the register was last read.
+    pub(crate) loose: bool,
+    /// Whether a register was told without a time that can be believed.
+    pub(crate) undated: bool,
+    /// What was told of energy without a register.
+    pub(crate) stand_in: StandIn,
+    /// What was told of power.
+    pub(crate) drawn: Drawn,
+    /// What the station's clock is held against.
+    pub(crate) clock: Clock,
+    /// How long the charger said that it charges, or said nothing of that, milliseconds.
+    pub(crate) charging_ms: i64,
+}
+
+/// A register beside the one that is billed: some stations read the meter of their life at the start and the end, and count
+/// from 0 in between, or the other way round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Aside {
+    pub(crate) baseline: Wh,
+    pub(crate) register: Wh,
+    /// When it was last read.
+    pub(crate) at: Timestamp,
+    /// Only the end may be read at it.
+    pub(crate) ends_only: bool,
 }
 
 impl Meter {
     /// Folds all points of a session, in any order.
-    pub fn fold(mut points: Vec<Point>, tariff: &Tariff, max_power_w: Option<i64>) -> Meter {
+    pub fn fold(points: Vec<Point>, tariff: &Tariff, max_power_w: Option<i64>) -> Meter {
+        Meter::default().fold_on(points, tariff, max_power_w)
+    }
+
+    /// Folds points, in any order, onto figures that older ones were folded into.
+    pub fn fold_on(mut self, mut points: Vec<Point>, tariff: &Tariff, max_power_w: Option<i64>) -> Meter {
         points.sort_unstable();
-        points.dedup();
+        // As the store keeps them: of two values of one moment the larger, and how the first came.
+        points.dedup_by(|next, kept| {
+            let same = (next.at, next.kind) == (kept.at, kept.kind);
+            if same {
+                kept.value = next.value;
+            }
+            same
+        });
         let register = |wanted: PointKind| points.iter().find(move |p| p.kind == wanted).map(|p| Wh(p.value));
-        let mut meter = Meter {
-            baseline: register(PointKind::MeterStart).or_else(|| register(PointKind::Begin)),
-            ..Meter::default()
-        };
-        for point in points {
-            meter.step(point, tariff, max_power_w);
+        if self.last_at == Timestamp(0) {
+            self.baseline = register(PointKind::MeterStart).or_else(|| register(PointKind::Begin));
         }
-        meter
+        self.kept = i64::try_from(points.len()).unwrap_or(i64::MAX);
+        self.rest.has_register |= points.iter().any(|point| point.kind.is_register() && point.value > 0);
+        for point in points {
+            self.step(point, tariff, max_power_w);
+        }
+        self
     }
 
     /// Adds a point that is newer than all before. `false`: it is not, so fold all points again.
@@ -84,9 +150,12 @@ impl Meter {
         let newer = (point.at, Some(point.kind)) > (self.last_at, PointKind::from_code(self.last_kind));
         let moves_baseline =
             matches!(point.kind, PointKind::MeterStart | PointKind::Begin) && self.last_at != Timestamp(0);
-        if !newer || moves_baseline {
+        let is_register = point.kind.is_register() && point.value > 0;
+        if !newer || moves_baseline || (is_register && !self.rest.has_register && self.rest.stand_in.energy() > Wh(0)) {
             return false;
         }
+        self.rest.has_register |= is_register;
+        self.kept += 1;
         if matches!(point.kind, PointKind::MeterStart | PointKind::Begin) {
             self.baseline = Some(Wh(point.value));
         }
@@ -95,16 +164,20 @@ impl Meter {
     }
 
     fn step(&mut self, point: Point, tariff: &Tariff, max_power_w: Option<i64>) {
+        if self.last_at == Timestamp(0) {
+            self.first_at = point.at;
+        }
+        self.set_clock(point, tariff);
         let level_at = self.level_at;
         let reading = match point.kind {
-            PointKind::MeterStart | PointKind::Begin | PointKind::Register | PointKind::End => {
-                self.take_register(point, tariff, max_power_w)
-            }
-            PointKind::Power | PointKind::Soc | PointKind::State => Reading::Nothing,
+            PointKind::Interval | PointKind::Net => self.take_stand_in(point, tariff, max_power_w),
+            kind if kind.is_register() => self.take_register(point, tariff, max_power_w),
+            _ => Reading::Nothing,
         };
         if self.last_at != Timestamp(0) {
             self.pass_time(point.at, reading, level_at, tariff);
         }
+        self.rest.drawn.take(point);
         match point.kind {
             PointKind::State => self.state = ChargingState::from_code(point.value),
             PointKind::Power => self.power_w = Some(point.value),
@@ -113,6 +186,27 @@ impl Meter {
         }
         self.last_at = point.at;
         self.last_kind = point.kind as i64;
+    }
+
+    /// Where the station's clock was set since the last point, all that is remembered by the old one moves along, so that only
+    /// the time that the receipts bear out has passed. Nobody knows how long energy had to flow.
+    fn set_clock(&mut self, point: Point, tariff: &Tariff) {
+        let waits = self.waits() != Waits::No;
+        if let Some(set_by) = self.rest.clock.take(point, self.last_at) {
+            let dated_s = point.at.since(self.last_at) / 1000;
+            let aside_at = self.rest.aside.as_mut().map(|aside| &mut aside.at);
+            let remembered = [&mut self.last_at, &mut self.level_at, &mut self.register_at, &mut self.first_at];
+            for at in remembered.into_iter().chain(aside_at).filter(|at| **at != Timestamp(0)) {
+                *at = at.plus_millis(set_by);
+            }
+            self.rest.drawn.pause();
+            self.rest.loose = true;
+            if waits || !tariff.bands.is_empty() {
+                let borne_s = point.at.since(self.last_at) / 1000;
+                self.told_doubts.raise(Doubt::ClockWrong, [dated_s, borne_s]);
+            }
+        }
+        self.rest.undated |= point.heard.date == Dated::AtReceipt && point.kind.is_register();
     }
 
     fn take_register(&mut self, point: Point, tariff: &Tariff, max_power_w: Option<i64>) -> Reading {
@@ -124,41 +218,138 @@ impl Meter {
             (self.register_at, self.level_at) = (at, at);
         }
         let before = *self.register.get_or_insert(baseline);
+        let undated = point.heard.date == Dated::AtReceipt;
+        let max_power_w = max_power_w.filter(|_| !first && !self.rest.loose && !undated);
+        if self.is_of_aside(point, before) {
+            return self.take_aside(point, tariff, max_power_w);
+        }
         let rise = value - before;
         match rise.cmp(&Wh(0)) {
             Ordering::Less => {
-                // A 0 is a reading that failed.
-                let tells = matches!(point.kind, PointKind::Register | PointKind::End) && value > Wh(0);
-                if tells && rise < Wh(-ROUNDED_WH) {
-                    self.doubt.get_or_insert(Doubt::RegisterFell);
+                if rise < Wh(-ROUNDED_WH) {
+                    self.fall(point, before);
                 }
+                return Reading::Nothing;
+            }
+            // Without a register, a 0 says nothing.
+            Ordering::Equal if !self.rest.has_register && self.rest.stand_in.energy() > Wh(0) => {
                 return Reading::Nothing;
             }
             Ordering::Equal => {
                 self.level_at = at;
+                self.rest.loose = undated;
                 return Reading::Level;
             }
             Ordering::Greater => {}
         }
         let from_nothing = baseline == Wh(0) && before == Wh(0);
         let flowed_from = if rise <= Wh(COARSEST_STEP_WH) { self.register_at } else { self.level_at };
-        let most = most_wh(at.since(flowed_from), max_power_w.filter(|_| !first), from_nothing);
+        let most = most_wh(at.since(flowed_from), max_power_w, from_nothing);
         if i128::from(rise.0) > most {
             if from_nothing {
-                self.doubt = Some(Doubt::MissingBaseline);
+                self.told_doubts.raise_anew(Doubt::MissingBaseline, [0, value.0]);
+                if point.kind != PointKind::End {
+                    let began_at = self.register_at;
+                    self.rest.aside = Some(Aside { baseline: Wh(0), register: Wh(0), at: began_at, ends_only: true });
+                }
                 self.baseline = Some(value);
                 self.register = Some(value);
                 (self.register_at, self.level_at) = (at, at);
             } else {
-                self.doubt = Some(Doubt::ImplausibleRise);
+                self.told_doubts.raise(Doubt::ImplausibleRise, [rise.0, i64::try_from(most).unwrap_or(i64::MAX)]);
             }
             return Reading::Nothing;
         }
+        self.register = Some(value);
+        self.rest.loose = undated;
+        self.rise(rise, at, tariff)
+    }
+
+    fn rise(&mut self, rise: Wh, at: Timestamp, tariff: &Tariff) -> Reading {
         self.spread(rise, at, tariff);
         self.step_ms = at.since(self.register_at);
-        self.register = Some(value);
         (self.register_at, self.level_at) = (at, at);
-        Reading::Rose
+        Reading::Rose(rise)
+    }
+
+    /// A register below the one that is billed. Before anything rose it may be another one.
+    fn fall(&mut self, point: Point, before: Wh) {
+        let sampled = matches!(point.kind, PointKind::Begin | PointKind::Register);
+        // A 0 is a reading that failed.
+        let tells = point.value > 0 || point.kind == PointKind::Begin;
+        if sampled && tells && self.rest.aside.is_none() && self.energy() == Wh(0) {
+            let value = Wh(point.value);
+            self.rest.aside = Some(Aside { baseline: value, register: value, at: point.at, ends_only: false });
+        } else if point.value > 0 && matches!(point.kind, PointKind::Register | PointKind::End) {
+            self.told_doubts.raise(Doubt::RegisterFell, [before.0, point.value]);
+        }
+    }
+
+    /// Of two registers a reading is of the higher one that is not above it.
+    fn is_of_aside(&self, point: Point, billed: Wh) -> bool {
+        let Some(aside) = self.rest.aside else { return false };
+        let reaches = |register: Wh| Wh(point.value) - register >= Wh(-ROUNDED_WH);
+        let may = !aside.ends_only || (point.kind == PointKind::End && point.value > 0);
+        may && reaches(aside.register) && (!reaches(billed) || aside.register > billed)
+    }
+
+    /// A reading of the register that is not billed. Whichever says more is billed.
+    fn take_aside(&mut self, point: Point, tariff: &Tariff, max_power_w: Option<i64>) -> Reading {
+        let Some(mut aside) = self.rest.aside else { return Reading::Nothing };
+        let (value, at) = (Wh(point.value), point.at);
+        let rise = value - aside.register;
+        if rise <= Wh(0) {
+            return Reading::Level;
+        }
+        let most = most_wh(at.since(aside.at), max_power_w, false);
+        if i128::from(rise.0) > most {
+            self.told_doubts.raise(Doubt::ImplausibleRise, [rise.0, i64::try_from(most).unwrap_or(i64::MAX)]);
+            return Reading::Nothing;
+        }
+        (aside.register, aside.at) = (value, at);
+        let more = aside.register - aside.baseline - self.energy();
+        if more <= Wh(0) {
+            self.rest.aside = Some(aside);
+            (self.register_at, self.level_at) = (at, at);
+            return Reading::Rose(rise);
+        }
+        let billed = Aside {
+            baseline: self.baseline.unwrap_or_default(),
+            register: self.register.unwrap_or_default(),
+            at: self.register_at,
+            ends_only: false,
+        };
+        if aside.ends_only {
+            // The start of 0 was right: it was another register's.
+            self.told_doubts.settle(Doubt::MissingBaseline);
+        }
+        (self.baseline, self.register, self.rest.aside) = (Some(aside.baseline), Some(aside.register), Some(billed));
+        self.rise(more, at, tariff)
+    }
+
+    /// Energy told without a register. Kept in any case, billed only where there is none.
+    fn take_stand_in(&mut self, point: Point, tariff: &Tariff, max_power_w: Option<i64>) -> Reading {
+        let first = self.level_at == Timestamp(0);
+        if first {
+            (self.register_at, self.level_at) = (point.at, point.at);
+        }
+        let loose = first || self.rest.loose || point.heard.date == Dated::AtReceipt;
+        let most = most_wh(point.at.since(self.register_at), max_power_w.filter(|_| !loose), false);
+        let mut stand_in = self.rest.stand_in;
+        let rise = stand_in.take(point);
+        if i128::from(rise.0) > most {
+            self.told_doubts.raise(Doubt::ImplausibleRise, [rise.0, i64::try_from(most).unwrap_or(i64::MAX)]);
+            return Reading::Nothing;
+        }
+        self.rest.stand_in = stand_in;
+        if self.rest.has_register {
+            return Reading::Nothing;
+        }
+        if rise == Wh(0) {
+            self.level_at = point.at;
+            return Reading::Level;
+        }
+        self.rise(rise, point.at, tariff)
     }
 
     /// Puts a rise where it flowed: evenly over the time since the register last stood still. Each piece takes its share
@@ -180,10 +371,20 @@ impl Meter {
 
     /// `level_at`: up to when the register was known to stand before this point.
     fn pass_time(&mut self, at: Timestamp, reading: Reading, level_at: Timestamp, tariff: &Tariff) {
-        let waits = if reading == Reading::Rose { Waits::No } else { self.waits() };
-        match waits {
-            Waits::Yes => self.wait(self.last_at, at, tariff),
-            Waits::Perhaps => {
+        if matches!(self.state, ChargingState::Charging | ChargingState::Unknown) {
+            self.rest.charging_ms = self.rest.charging_ms.saturating_add(at.since(self.last_at));
+        }
+        match (self.waits(), reading) {
+            (Waits::Yes, Reading::Rose(rise)) if self.energy() > rise => {
+                // Only so much of the stretch can have been charging, at the least power.
+                let watts = self.power_w.filter(|watts| *watts > 0).unwrap_or(LEAST_POWER_W);
+                let charging_ms = i128::from(rise.0) * 3_600_000 / i128::from(watts);
+                let charging_ms = i64::try_from(charging_ms).unwrap_or(i64::MAX);
+                self.wait(self.last_at.plus_millis(charging_ms), at, tariff);
+            }
+            (_, Reading::Rose(_)) => {}
+            (Waits::Yes, _) => self.wait(self.last_at, at, tariff),
+            (Waits::Perhaps, _) => {
                 let known_ms = self.quiet_ms - self.last_at.since(level_at);
                 self.quiet_ms += at.since(self.last_at);
                 let least_ms = QUIET_MS.max(self.step_ms * QUIET_STEPS);
@@ -194,7 +395,7 @@ impl Meter {
                 }
                 return;
             }
-            Waits::No => {}
+            (Waits::No, _) => {}
         }
         self.quiet_ms = 0;
     }
@@ -226,10 +427,55 @@ impl Meter {
 
     /// Energy taken so far.
     pub fn energy(&self) -> Wh {
-        match (self.baseline, self.register) {
+        let by_register = match (self.baseline, self.register) {
             (Some(baseline), Some(register)) => register - baseline,
             _ => Wh(0),
+        };
+        by_register + self.without_register()
+    }
+
+    /// The part of the energy that no register told.
+    pub fn without_register(&self) -> Wh {
+        if self.rest.has_register { Wh(0) } else { self.rest.stand_in.energy() }
+    }
+
+    /// All that is doubtful. Once it is over, that also is what the figures as a whole do not bear out.
+    pub fn doubts(&self, over: bool) -> Doubts {
+        let mut doubts = self.told_doubts;
+        if !over {
+            return doubts;
         }
+        let (energy, drawn) = (self.energy().0, self.rest.drawn.energy().0);
+        let charging_s = self.rest.charging_ms / 1000;
+        if self.without_register() > Wh(0) {
+            doubts.raise(Doubt::NoRegister, [energy, drawn]);
+        } else if energy == 0 {
+            let told = drawn.max(self.rest.stand_in.energy().0);
+            // A station that says nothing at all of energy may have given some.
+            let silent = self.register.is_none() && self.rest.charging_ms > 0;
+            let unread = !self.rest.has_register && charging_s >= LONG_S;
+            if told >= LEAST_TOLD_WH || silent || unread {
+                doubts.raise(Doubt::NotMeasured, [told, charging_s]);
+            }
+        } else if self.rest.drawn.contradicts(energy, self.rounding_wh(), self.last_at.since(self.first_at)) {
+            doubts.raise(Doubt::PowerContradicts, [energy, drawn]);
+        }
+        if self.rest.undated && self.waiting_s() >= LONG_S {
+            doubts.raise(Doubt::ClockWrong, [0, self.waiting_s()]);
+        }
+        if let Some(aside) = self.rest.aside.filter(|aside| !aside.ends_only) {
+            let other = (aside.register - aside.baseline).0;
+            if other * 2 + ROUNDED_WH < energy {
+                doubts.raise(Doubt::TwoRegisters, [energy, other]);
+            }
+        }
+        doubts
+    }
+
+    /// How much a coarse register may hold back.
+    fn rounding_wh(&self) -> i64 {
+        let of = |step: i64| [self.baseline, self.register].into_iter().flatten().all(|wh| wh.0 % step == 0);
+        [COARSEST_STEP_WH, ROUNDED_WH].into_iter().find(|step| of(*step)).unwrap_or(0)
     }
 
     /// Whole seconds of waiting up to the newest point.
@@ -252,6 +498,23 @@ impl Meter {
         until.usage()
     }
 
+    /// What will have been used at a later moment, if it goes on as it did: by the power last told, else as on average.
+    pub fn usage_by(&self, at: Timestamp, tariff: &Tariff, max_power_w: Option<i64>) -> Usage {
+        let mut usage = self.usage_at(at, tariff);
+        let flows = matches!(self.state, ChargingState::Charging | ChargingState::Unknown);
+        let known_ms = self.level_at.since(self.first_at);
+        let average = || match known_ms {
+            AHEAD_MS.. => i64::try_from(i128::from(self.energy().0) * 3_600_000 / i128::from(known_ms)).unwrap_or(0),
+            _ => 0,
+        };
+        if flows && self.level_at != Timestamp(0) {
+            let watts = self.power_w.unwrap_or_else(average).min(max_power_w.unwrap_or(ANY_PLUG_W));
+            let ahead_ms = at.since(self.level_at).min(AHEAD_MS);
+            usage.energy[tariff.slot_at(at)] += Wh(watts * ahead_ms / 3_600_000);
+        }
+        usage
+    }
+
     /// Puts all figures outside the bands: where a tariff has none, they are not stored apart.
     pub fn without_bands(mut self, tariff: &Tariff) -> Self {
         (self.energy_in, self.paid_waiting_s) = ([Wh(0); SLOTS], [0; SLOTS]);
@@ -262,9 +525,9 @@ impl Meter {
 }
 
 /// What a point says of the register.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    Rose,
+    Rose(Wh),
     Level,
     /// It is none, or none that can be believed.
     Nothing,
@@ -288,6 +551,9 @@ fn most_wh(elapsed_ms: i64, max_power_w: Option<i64>, from_nothing: bool) -> i12
     }
 }
 
+#[cfg(test)]
+#[path = "meter_odd_tests.rs"]
+mod odd_tests;
 #[cfg(test)]
 #[path = "meter_tests.rs"]
 mod tests;

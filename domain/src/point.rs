@@ -56,6 +56,10 @@ pub enum PointKind {
     State = 5,
     /// The register at the end, Wh.
     End = 6,
+    /// Energy since the sample before, Wh: the stand-in where no register is told.
+    Interval = 7,
+    /// A register that counts what went in less what came back, Wh; a stand-in too.
+    Net = 8,
 }
 
 impl Ord for PointKind {
@@ -77,17 +81,58 @@ impl PointKind {
             Self::Begin => 1,
             Self::Register => 2,
             Self::End => 3,
-            Self::Power => 4,
-            Self::Soc => 5,
-            Self::State => 6,
+            Self::Interval => 4,
+            Self::Net => 5,
+            Self::Power => 6,
+            Self::Soc => 7,
+            Self::State => 8,
         }
+    }
+
+    /// Whether it is a register of imported energy.
+    pub fn is_register(self) -> bool {
+        matches!(self, Self::MeterStart | Self::Begin | Self::Register | Self::End)
     }
 
     /// The kind behind a stored number.
     pub fn from_code(code: i64) -> Option<Self> {
-        [Self::MeterStart, Self::Begin, Self::Register, Self::Power, Self::Soc, Self::State, Self::End]
-            .into_iter()
-            .find(|kind| *kind as i64 == code)
+        #[rustfmt::skip]
+        let all = [
+            Self::MeterStart, Self::Begin, Self::Register, Self::Power, Self::Soc, Self::State, Self::End, Self::Interval, Self::Net,
+        ];
+        all.into_iter().find(|kind| *kind as i64 == code)
+    }
+}
+
+/// How a message came to us: what its date can be held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Heard {
+    /// When it was received; 0 where that was not kept.
+    pub at: Timestamp,
+    /// What is known of its date.
+    pub date: Dated,
+}
+
+/// What is known of a message's date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Dated {
+    /// The station's word.
+    #[default]
+    ByStation = 0,
+    /// The station's word of a time when it was out of touch: it comes late for that reason.
+    WhileAway = 1,
+    /// None that can be believed; the time of receipt stands for it.
+    AtReceipt = 2,
+}
+
+impl Dated {
+    /// What stands behind a stored number; unknown numbers read as the station's word.
+    pub fn from_code(code: i64) -> Self {
+        match code {
+            1 => Self::WhileAway,
+            2 => Self::AtReceipt,
+            _ => Self::ByStation,
+        }
     }
 }
 
@@ -100,33 +145,13 @@ pub struct Point {
     pub kind: PointKind,
     /// How much, in the unit of its kind.
     pub value: i64,
+    /// How it came to us.
+    pub heard: Heard,
 }
 
-/// Why a session's figures want a human eye.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
-    /// The start register was 0 beside a much larger one: the first real register became the baseline.
-    MissingBaseline = 1,
-    /// A register rose by more than the connector can deliver; the rise was not billed.
-    ImplausibleRise = 2,
-    /// A register lies clearly below what was read before: reset, exchanged, or begun too high. What follows may be missing.
-    RegisterFell = 3,
-}
-
-impl Doubt {
-    /// The doubt behind a stored number.
-    pub fn from_code(code: i64) -> Option<Self> {
-        [Self::MissingBaseline, Self::ImplausibleRise, Self::RegisterFell]
-            .into_iter()
-            .find(|doubt| *doubt as i64 == code)
-    }
-
-    /// The word the store and the operator API use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingBaseline => "missing_baseline",
-            Self::ImplausibleRise => "implausible_rise",
-            Self::RegisterFell => "register_fell",
-        }
+impl Point {
+    /// A fact of which it is not known how it came.
+    pub fn new(at: Timestamp, kind: PointKind, value: i64) -> Self {
+        Self { at, kind, value, heard: Heard::default() }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::event::{Phase, TransactionUpdate};
 use crate::ids::{ChargerId, CustomerId, DeviceId, PurchaseId, SessionId};
-use crate::meter::{ChargingState, Meter, Point, PointKind};
+use crate::meter::{ChargingState, Doubts, Meter, Point, PointKind};
 use crate::seq_nos::SeqNos;
 use crate::tariff::{Bill, Tariff, price};
 use crate::units::Timestamp;
@@ -140,9 +140,24 @@ impl Session {
         self.meter = Meter::fold(points, &self.tariff, self.max_power_w);
     }
 
+    /// [`Session::fold`] onto figures that older points were folded into.
+    pub fn fold_on(&mut self, base: Meter, points: Vec<Point>) {
+        self.meter = base.fold_on(points, &self.tariff, self.max_power_w);
+    }
+
+    /// What is doubtful of its figures.
+    pub fn doubts(&self) -> Doubts {
+        self.meter.doubts(self.ended_at.is_some() || self.status == Status::Finished)
+    }
+
     /// The final figures, or the figures so far.
     pub fn bill(&self) -> Bill {
         price(&self.tariff, &self.meter.usage())
+    }
+
+    /// What it will cost at a later moment, if it goes on as it did: for the stop that a charger is asked for in time.
+    pub fn bill_by(&self, at: Timestamp) -> Bill {
+        price(&self.tariff, &self.meter.usage_by(at, &self.tariff, self.max_power_w))
     }
 
     /// The figures at `now`, for the live event; the waiting runs on only while the charger is in touch.
@@ -159,7 +174,11 @@ impl Session {
 pub fn points_of(update: &TransactionUpdate) -> Vec<Point> {
     let mut points = update.points.clone();
     if update.phase == Phase::Ended {
-        points.push(Point { at: update.at, kind: PointKind::State, value: ChargingState::Idle as i64 });
+        let closing = Point::new(update.at, PointKind::State, ChargingState::Idle as i64);
+        let is_told = |point: &Point| (point.at, point.kind, point.value) == (closing.at, closing.kind, closing.value);
+        if !points.iter().any(is_told) {
+            points.push(closing);
+        }
     }
     points.sort_unstable();
     points.dedup();
@@ -209,7 +228,7 @@ mod tests {
             seq_no: None,
             at,
             start_key: None,
-            points: points.iter().map(|&(kind, value)| Point { at, kind, value }).collect(),
+            points: points.iter().map(|&(kind, value)| Point::new(at, kind, value)).collect(),
             reason: None,
         }
     }

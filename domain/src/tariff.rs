@@ -2,6 +2,7 @@
 
 use crate::bands::{Bands, Pieces, SLOTS};
 use crate::units::{Money, Timestamp, Wh};
+use crate::wall_clock::WallClock;
 
 /// One immutable version of a device's prices, frozen onto a session at its start. VAT is included in all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,8 +23,8 @@ pub struct Tariff {
     pub vat_bp: i64,
     /// Parts of the day with prices of their own.
     pub bands: Bands,
-    /// How far the station's clock was ahead of UTC at the start, minutes. It stays for the session.
-    pub utc_offset_min: i16,
+    /// The wall clock that the bands go by. It stays for the session.
+    pub clock: WallClock,
 }
 
 impl Tariff {
@@ -34,11 +35,11 @@ impl Tariff {
     }
 
     pub(crate) fn slot_at(&self, at: Timestamp) -> usize {
-        self.bands.slot_at(at, self.utc_offset_min)
+        self.bands.slot_at(at, &self.clock)
     }
 
     pub(crate) fn pieces(&self, from: Timestamp, to: Timestamp) -> Pieces<'_> {
-        self.bands.pieces(from, to, self.utc_offset_min)
+        self.bands.pieces(from, to, &self.clock)
     }
 
     fn energy_price_in(&self, slot: usize) -> Money {

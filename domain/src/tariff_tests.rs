@@ -41,7 +41,7 @@ fn bands_have_their_own_prices() {
         energy_price: Money(50_000),
         waiting_price: Money(6_000),
         bands: Bands::new(vec![night, noon]).unwrap_or_default(),
-        utc_offset_min: 480,
+        clock: WallClock::fixed(480),
         ..Tariff::default()
     };
     let mut usage = used(1000, 60);
@@ -111,7 +111,7 @@ fn any_tariff() -> impl Strategy<Value = Tariff> {
             cap: cap.map(Money),
             vat_bp,
             bands: Bands::new(vec![band]).unwrap_or_default(),
-            utc_offset_min: 480,
+            clock: WallClock::fixed(480),
         }
     })
 }

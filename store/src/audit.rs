@@ -69,8 +69,8 @@ const CHECKS: &[(&str, &str)] = &[
     ),
     (
         "purchase's energy is not its ended session's",
-        "SELECT p.id, p.energy_wh, COALESCE(s.register_wh - s.baseline_wh, 0) FROM purchases p JOIN sessions s ON s.id = p.session_id \
-         WHERE s.ended_at IS NOT NULL AND p.status <> 'refunded' AND p.energy_wh <> COALESCE(s.register_wh - s.baseline_wh, 0) LIMIT $1",
+        "SELECT p.id, p.energy_wh, COALESCE(s.register_wh - s.baseline_wh, 0) + s.unmetered_wh FROM purchases p JOIN sessions s ON s.id = p.session_id \
+         WHERE s.ended_at IS NOT NULL AND p.status <> 'refunded' AND p.energy_wh <> COALESCE(s.register_wh - s.baseline_wh, 0) + s.unmetered_wh LIMIT $1",
     ),
     (
         "finished session of a customer has no purchase",

@@ -3,7 +3,7 @@
 mod connections;
 mod passwords;
 
-pub use connections::{Arrival, connect, disconnect, disconnect_dead_nodes, held_by, still_held};
+pub use connections::{Arrival, Connected, connect, disconnect, disconnect_dead_nodes, held_by, still_held};
 pub use passwords::{earlier_passwords, password_hash, password_hashes, password_is_taken};
 
 use evm_domain::{ChargerId, CustomerId, DeviceId, StatusReport, Tariff, Timestamp};
@@ -11,7 +11,7 @@ use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
 use crate::rows::{push_is_one_of, push_rows};
-use crate::tariffs::{TariffRow, tariff_columns, utc_offset_min};
+use crate::tariffs::{TariffRow, tariff_columns, wall_clock};
 use crate::{Result, id, new_id};
 
 /// A registered station.
@@ -302,17 +302,10 @@ pub struct Place {
     pub device: DeviceId,
     /// The version of its prices.
     pub tariff_id: String,
-    tariff: Tariff,
-    time_zone: String,
+    /// Its prices, by the station's clock.
+    pub tariff: Tariff,
     /// Its maximum power, W.
     pub max_power_w: Option<i64>,
-}
-
-impl Place {
-    /// Its prices, by the station's clock at the start of a charge.
-    pub fn tariff_at(&self, start: Timestamp) -> Tariff {
-        Tariff { utc_offset_min: utc_offset_min(&self.time_zone, start), ..self.tariff.clone() }
-    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -349,8 +342,7 @@ pub async fn places(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Place>> {
                 connector: u32::try_from(row.connector).unwrap_or_default(),
                 device: id(&row.id)?,
                 tariff_id: row.tariff_id,
-                tariff: row.tariff.tariff(0)?,
-                time_zone: row.time_zone,
+                tariff: row.tariff.tariff(wall_clock(&row.time_zone))?,
                 max_power_w: row.max_power_w,
             })
         })

@@ -1,6 +1,6 @@
 //! Where one car can plug in, as the customer sees it on the map.
 
-use evm_domain::{Bands, ChargerId, DeviceId, Money, Tariff, Timestamp};
+use evm_domain::{Bands, ChargerId, DeviceId, Money, Tariff, Timestamp, WallClock};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
@@ -117,7 +117,7 @@ impl TryFrom<Row> for Device {
 
     fn try_from(row: Row) -> Result<Self> {
         let at = now();
-        let tariff = row.tariff.tariff_in(&row.time_zone, at)?;
+        let tariff = row.tariff.tariff(tariffs::wall_clock(&row.time_zone))?;
         let (price, waiting_price) = tariff.prices_at(at);
         Ok(Device {
             state: row.state(),
@@ -225,7 +225,7 @@ impl NewDevice {
             cap: self.cap,
             vat_bp: self.vat_bp,
             bands: self.bands.clone(),
-            utc_offset_min: 0,
+            clock: WallClock::default(),
         }
     }
 }
@@ -281,7 +281,7 @@ pub async fn register(db: &mut Db, charger: ChargerId, new: &[NewDevice], now: T
     for (device, known) in new.iter().zip(matched) {
         let tariff = device.tariff();
         let tariff_id = match known {
-            Some(known) if known.tariff.tariff(0)? == tariff => known.tariff_id.clone(),
+            Some(known) if known.tariff.tariff(WallClock::default())? == tariff => known.tariff_id.clone(),
             _ => tariffs::insert(db, &tariff, now).await?,
         };
         put(db, known.map(|k| k.id.clone()), charger, device, &tariff_id).await?;

@@ -102,8 +102,10 @@ pub struct SessionLine {
     pub fail_reason: Option<String>,
     /// Why it ended.
     pub stop_reason: Option<String>,
-    /// Why a human should look at it.
+    /// Why a human should look at it; [`SessionLine::doubts`] may say more.
     pub review: Option<String>,
+    /// What is doubtful of its figures, as [`evm_domain::Doubts`] keeps it.
+    pub doubts: Option<String>,
     /// When the customer asked, or the charger began.
     pub requested_at: i64,
     /// When the charger says it began.
@@ -129,9 +131,8 @@ pub async fn sessions(db: &mut Db, status: Option<&str>, page: Page) -> Result<(
         let mut sql = QueryBuilder::new(
             "SELECT s.id, s.purchase_id, h.identity, s.connector, s.device_id, d.device_number, s.customer_id, c.phone, s.status, \
              s.id_tag, s.transaction_ref, s.fail_reason, s.stop_reason, \
-             COALESCE(s.review, CASE s.doubt WHEN 1 THEN 'missing_baseline' WHEN 2 THEN 'implausible_rise' \
-             WHEN 3 THEN 'register_fell' END) AS review, s.requested_at, s.started_at, s.ended_at, \
-             COALESCE(s.register_wh - s.baseline_wh, 0) AS energy_wh, s.waiting_ms \
+             s.review, s.doubts, s.requested_at, s.started_at, s.ended_at, \
+             COALESCE(s.register_wh - s.baseline_wh, 0) + s.unmetered_wh AS energy_wh, s.waiting_ms \
              FROM sessions s JOIN chargers h ON h.id = s.charger_id LEFT JOIN devices d ON d.id = s.device_id \
              LEFT JOIN customers c ON c.id = s.customer_id",
         );

@@ -1,32 +1,40 @@
 //! The evidence of every bill: a session's points.
+//!
+//! A session keeps so many of them. Where more come, the older half becomes figures, on which the newer ones are folded: a late
+//! reading never costs more than the look at those that are kept.
 
 use std::collections::BTreeMap;
 
-use evm_domain::{Point, PointKind, SessionId, Timestamp};
+use evm_domain::{Dated, Doubt, Heard, Meter, Point, PointKind, Session, SessionId, Timestamp, Wh};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
 use crate::rows::push_rows;
 use crate::{Result, StoreError};
 
-/// Rows a statement; five binds each stay far below both engines' limits.
+/// Rows a statement; the binds of each stay far below both engines' limits.
 const CHUNK: usize = 1000;
 
 /// Keeps points. One that is there already stays; where two tell different values, the larger stays. States are numbered
-/// for that, see [`evm_domain::ChargingState`].
+/// for that, see [`evm_domain::ChargingState`]. How it came first, stays too.
 pub async fn insert(db: &mut Db, points: &[(SessionId, Point)]) -> Result<()> {
     // PostgreSQL refuses to touch a row twice in one statement.
     let mut unique = BTreeMap::new();
     for (session, point) in points {
-        let value = unique.entry((*session, point.at, point.kind)).or_insert(point.value);
+        let (value, _) = unique.entry((*session, point.at, point.kind)).or_insert((point.value, point.heard));
         *value = point.value.max(*value);
     }
     let rows: Vec<_> = unique.into_iter().collect();
     for rows in rows.chunks(CHUNK) {
         on!(db, conn => {
-            let mut sql = QueryBuilder::new("INSERT INTO readings (session_id, at, kind, value) ");
-            push_rows(&mut sql, rows, |row, ((session, at, kind), value)| {
-                row.bind(session.to_string()).bind(at.0).bind(*kind as i16).bind(*value);
+            let mut sql = QueryBuilder::new("INSERT INTO readings (session_id, at, kind, value, received_at, dated) ");
+            push_rows(&mut sql, rows, |row, ((session, at, kind), (value, heard))| {
+                row.bind(session.to_string())
+                    .bind(at.0)
+                    .bind(*kind as i16)
+                    .bind(*value)
+                    .bind(Some(heard.at.0).filter(|at| *at != 0))
+                    .bind(Some(heard.date as i16).filter(|date| *date != 0));
             });
             sql.push(
                 " ON CONFLICT (session_id, at, kind) DO UPDATE SET value = excluded.value WHERE excluded.value > readings.value",
@@ -37,19 +45,107 @@ pub async fn insert(db: &mut Db, points: &[(SessionId, Point)]) -> Result<()> {
     Ok(())
 }
 
-/// All points of a session, in order.
+#[derive(sqlx::FromRow)]
+struct Row {
+    at: i64,
+    kind: i16,
+    value: i64,
+    received_at: Option<i64>,
+    dated: Option<i16>,
+}
+
+/// All points of a session that are kept, in order.
 pub async fn of(db: &mut Db, session: SessionId) -> Result<Vec<Point>> {
-    let rows: Vec<(i64, i16, i64)> = on!(db, conn => {
-        sqlx::query_as("SELECT at, kind, value FROM readings WHERE session_id = $1 ORDER BY at, kind")
+    let rows: Vec<Row> = on!(db, conn => {
+        sqlx::query_as("SELECT at, kind, value, received_at, dated FROM readings WHERE session_id = $1 ORDER BY at, kind")
             .bind(session.to_string())
             .fetch_all(conn)
             .await?
     });
     rows.into_iter()
-        .map(|(at, kind, value)| {
-            let kind =
-                PointKind::from_code(kind.into()).ok_or_else(|| StoreError::Broken(format!("reading kind {kind}")))?;
-            Ok(Point { at: Timestamp(at), kind, value })
+        .map(|row| {
+            let kind = PointKind::from_code(row.kind.into())
+                .ok_or_else(|| StoreError::Broken(format!("reading kind {}", row.kind)))?;
+            let date = Dated::from_code(row.dated.unwrap_or_default().into());
+            let heard = Heard { at: Timestamp(row.received_at.unwrap_or_default()), date };
+            Ok(Point { at: Timestamp(row.at), kind, value: row.value, heard })
         })
         .collect()
+}
+
+/// Makes a session's figures anew from its points. What is dated before the points that are kept changes nothing; where it
+/// might have, that is a doubt.
+pub async fn fold(db: &mut Db, session: &mut Session) -> Result<()> {
+    let points = of(db, session.id).await?;
+    let Some((at, mut base)) = base_of(db, session.id).await? else {
+        session.fold(points);
+        return Ok(());
+    };
+    let (older, newer): (Vec<Point>, Vec<Point>) = points.into_iter().partition(|point| point.at <= at);
+    if !older.is_empty() {
+        let matter = older.iter().filter(|point| may_matter(point, &base)).count();
+        base.left_out = base.left_out.saturating_add(i64::try_from(matter).unwrap_or(i64::MAX));
+        if base.left_out > 0 {
+            let kept = i64::try_from(newer.len()).unwrap_or(i64::MAX);
+            base.told_doubts.raise(Doubt::TooManyReadings, [base.left_out, kept]);
+        }
+        keep_base(db, session.id, at, &base).await?;
+    }
+    session.fold_on(base, newer);
+    Ok(())
+}
+
+fn may_matter(point: &Point, base: &Meter) -> bool {
+    match point.kind {
+        PointKind::State | PointKind::Interval | PointKind::Net => true,
+        PointKind::Power | PointKind::Soc => false,
+        _ => {
+            let value = Some(Wh(point.value));
+            value > base.register || value < base.baseline
+        }
+    }
+}
+
+/// Makes figures of the older half of a session's points.
+pub async fn thin(db: &mut Db, session: &mut Session) -> Result<()> {
+    let points = of(db, session.id).await?;
+    let (_, base) = base_of(db, session.id).await?.unwrap_or_default();
+    let middle = points.get(points.len() / 2).map(|point| point.at).unwrap_or_default();
+    let (older, newer): (Vec<Point>, Vec<Point>) = points.into_iter().partition(|point| point.at < middle);
+    session.meter.kept = i64::try_from(newer.len()).unwrap_or(i64::MAX);
+    let Some(at) = older.last().map(|point| point.at) else { return Ok(()) };
+    let base = base.fold_on(older, &session.tariff, session.max_power_w);
+    keep_base(db, session.id, at, &base).await
+}
+
+/// A session's figures up to a moment; `None` where all of its points are kept.
+async fn base_of(db: &mut Db, session: SessionId) -> Result<Option<(Timestamp, Meter)>> {
+    let row: Option<(i64, String)> = on!(db, conn => {
+        sqlx::query_as("SELECT at, figures FROM reading_bases WHERE session_id = $1")
+            .bind(session.to_string())
+            .fetch_optional(conn)
+            .await?
+    });
+    let broken = |text: &str| StoreError::Broken(format!("figures {text:?}"));
+    row.map(|(at, text)| Ok((Timestamp(at), Meter::from_text(&text).map_err(|_| broken(&text))?))).transpose()
+}
+
+async fn keep_base(db: &mut Db, session: SessionId, at: Timestamp, base: &Meter) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query(
+            "INSERT INTO reading_bases (session_id, at, figures) VALUES ($1, $2, $3) \
+             ON CONFLICT (session_id) DO UPDATE SET at = excluded.at, figures = excluded.figures",
+        )
+        .bind(session.to_string())
+        .bind(at.0)
+        .bind(base.to_text())
+        .execute(&mut *conn)
+        .await?;
+        sqlx::query("DELETE FROM readings WHERE session_id = $1 AND at <= $2")
+            .bind(session.to_string())
+            .bind(at.0)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
 }

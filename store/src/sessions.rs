@@ -9,7 +9,8 @@ pub use names::{attach, forget_names, merge};
 pub use running::{Live, abandoned, claim_stop, requested_before, running};
 
 use evm_domain::{
-    ChargerId, ChargingState, CustomerId, DeviceId, Meter, PurchaseId, Session, SessionId, Status, Timestamp, Wh,
+    ChargerId, ChargingState, CustomerId, DeviceId, Doubts, Meter, PurchaseId, Session, SessionId, Status, Timestamp,
+    WallClock, Wh,
 };
 use sqlx::QueryBuilder;
 
@@ -46,11 +47,13 @@ struct Row {
     charging_state: i16,
     power_w: Option<i64>,
     soc: Option<i64>,
-    doubt: Option<i16>,
     version: i64,
     utc_offset_min: i16,
+    time_zone: Option<String>,
     level_at: i64,
     band_figures: Option<String>,
+    meter_rest: Option<String>,
+    doubts: Option<String>,
     seq_nos: Option<String>,
     #[sqlx(flatten)]
     tariff: TariffRow,
@@ -63,8 +66,8 @@ macro_rules! columns {
         concat!(
             "s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, s.remote_start_id, ",
             "s.start_key, s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, ",
-            "s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.step_ms, s.charging_state, s.power_w, s.soc, s.doubt, ",
-            "s.version, s.level_at, s.utc_offset_min, s.band_figures, s.seq_nos, d.max_power_w, ",
+            "s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.step_ms, s.charging_state, s.power_w, s.soc, ",
+            "s.version, s.level_at, s.utc_offset_min, s.time_zone, s.band_figures, s.meter_rest, s.doubts, s.seq_nos, d.max_power_w, ",
             tariff_columns!()
         )
     };
@@ -83,8 +86,13 @@ impl TryFrom<Row> for Session {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self> {
-        let tariff = row.tariff.tariff(row.utc_offset_min)?;
-        let meter = Meter {
+        // Charges that began before zones were kept have the offset of their start.
+        let clock = match row.time_zone.filter(|_| row.tariff.has_bands()) {
+            Some(zone) => tariffs::wall_clock(&zone),
+            None => WallClock::fixed(row.utc_offset_min),
+        };
+        let tariff = row.tariff.tariff(clock)?;
+        let mut meter = Meter {
             baseline: row.baseline_wh.map(Wh),
             register: row.register_wh.map(Wh),
             register_at: Timestamp(row.register_at),
@@ -97,9 +105,11 @@ impl TryFrom<Row> for Session {
             state: ChargingState::from_code(row.charging_state.into()),
             power_w: row.power_w,
             soc: row.soc,
-            doubt: row.doubt.and_then(|code| evm_domain::meter::Doubt::from_code(code.into())),
+            told_doubts: row.doubts.as_deref().map(Doubts::from_text).unwrap_or_default().told(),
             ..Meter::default()
         };
+        let broken = |_| StoreError::Broken(format!("meter {:?}", row.meter_rest));
+        meter.read_rest(row.meter_rest.as_deref()).map_err(broken)?;
         Ok(Session {
             meter: tariffs::read_figures(meter, row.band_figures.as_deref(), &tariff)?,
             tariff,
@@ -298,8 +308,9 @@ pub async fn save_figures(db: &mut Db, changed: &[(&Session, Option<i64>)], now:
         let mut sql = QueryBuilder::new(
             "UPDATE sessions SET version = version + 1, baseline_wh = v.column2, register_wh = v.column3, register_at = v.column4, \
              last_at = v.column5, last_kind = v.column6, waiting_ms = v.column7, quiet_ms = v.column8, \
-             charging_state = v.column9, power_w = v.column10, soc = v.column11, doubt = v.column12, \
-             heard_at = v.column13, band_figures = v.column14, seq_nos = v.column15, level_at = v.column16, step_ms = v.column17 FROM (",
+             charging_state = v.column9, power_w = v.column10, soc = v.column11, doubts = v.column12, \
+             heard_at = v.column13, band_figures = v.column14, seq_nos = v.column15, level_at = v.column16, step_ms = v.column17, \
+             meter_rest = v.column18, unmetered_wh = v.column19 FROM (",
         );
         push_rows(&mut sql, changed, |row, (s, version)| {
             let m = &s.meter;
@@ -314,15 +325,17 @@ pub async fn save_figures(db: &mut Db, changed: &[(&Session, Option<i64>)], now:
                 .bind(m.state as i16)
                 .bind(m.power_w)
                 .bind(m.soc)
-                .bind(m.doubt.map(|doubt| doubt as i16))
+                .bind(s.doubts().to_text())
                 .bind(now.0)
                 .bind(tariffs::figures_text(m, &s.tariff))
                 .bind(Some(s.seq_nos.to_string()).filter(|text| !text.is_empty()))
                 .bind(m.level_at.0)
                 .bind(m.step_ms)
+                .bind(m.rest_text())
+                .bind(m.without_register().0)
                 .bind(*version);
         });
-        sql.push(") AS v WHERE sessions.id = v.column1 AND sessions.version = COALESCE(v.column18, sessions.version)");
+        sql.push(") AS v WHERE sessions.id = v.column1 AND sessions.version = COALESCE(v.column20, sessions.version)");
         sql.build().execute(conn).await?.rows_affected()
     });
     if saved == changed.len() as u64 { Ok(()) } else { Err(StoreError::conflict()) }

@@ -1,8 +1,11 @@
 //! Versions of prices as they are stored, and the clocks that their bands go by.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
 use chrono::{DateTime, Offset, TimeZone, Utc};
 use chrono_tz::Tz;
-use evm_domain::{Band, Bands, Meter, Money, Tariff, Timestamp, Wh};
+use evm_domain::{Band, Bands, Meter, Money, Tariff, Timestamp, WallClock, Wh};
 
 use crate::engine::{Db, on};
 use crate::{Result, StoreError, new_id};
@@ -29,8 +32,8 @@ pub(crate) struct TariffRow {
 }
 
 impl TariffRow {
-    /// The tariff by a clock that is so far ahead of UTC.
-    pub(crate) fn tariff(&self, utc_offset_min: i16) -> Result<Tariff> {
+    /// The tariff by a clock.
+    pub(crate) fn tariff(&self, clock: WallClock) -> Result<Tariff> {
         Ok(Tariff {
             // No device, no price: such a session is kept for review and never billed.
             energy_price: Money(self.energy_price.unwrap_or_default()),
@@ -41,13 +44,13 @@ impl TariffRow {
             cap: self.cap.map(Money),
             vat_bp: self.vat_bp.unwrap_or_default(),
             bands: self.bands.as_deref().map_or(Ok(Bands::default()), read_bands)?,
-            utc_offset_min,
+            clock,
         })
     }
 
-    /// The tariff by the clock of a time zone at a moment.
-    pub(crate) fn tariff_in(&self, time_zone: &str, at: Timestamp) -> Result<Tariff> {
-        self.tariff(utc_offset_min(time_zone, at))
+    /// Whether the clock matters.
+    pub(crate) fn has_bands(&self) -> bool {
+        self.bands.is_some()
     }
 }
 
@@ -83,12 +86,45 @@ pub fn is_time_zone(name: &str) -> bool {
     name.parse::<Tz>().is_ok()
 }
 
-/// How far the clock of a time zone is ahead of UTC at a moment, minutes; an unknown zone is UTC.
-pub fn utc_offset_min(time_zone: &str, at: Timestamp) -> i16 {
-    let zone = time_zone.parse::<Tz>().unwrap_or_else(|_| {
+/// 2019-01-01T00:00:00Z, before the first moment that a charger is believed, and how many days after it are looked at.
+const CHANGES_FROM_MS: i64 = 1_546_300_800_000;
+const CHANGES_DAYS: i64 = 40 * 365;
+const DAY_MS: i64 = 86_400_000;
+const MINUTE_MS: i64 = 60_000;
+
+/// The wall clock of a time zone; an unknown zone is UTC.
+pub fn wall_clock(time_zone: &str) -> WallClock {
+    // Finding the changes takes a millisecond, and each charge asks.
+    static KNOWN: OnceLock<Mutex<HashMap<Tz, WallClock>>> = OnceLock::new();
+    let Ok(zone) = time_zone.parse::<Tz>() else {
         tracing::error!(time_zone, "the time zone is not known to this program; it reads as UTC");
-        Tz::UTC
-    });
+        return WallClock::fixed(0);
+    };
+    let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    known.entry(zone).or_insert_with(|| find_changes(zone)).clone()
+}
+
+fn find_changes(zone: Tz) -> WallClock {
+    let offset = |ms: i64| utc_offset_min(zone, Timestamp(ms));
+    let first = offset(CHANGES_FROM_MS);
+    let (mut changes, mut now) = (Vec::new(), first);
+    for day in 1..=CHANGES_DAYS {
+        let (mut before, mut after) = (CHANGES_FROM_MS + (day - 1) * DAY_MS, CHANGES_FROM_MS + day * DAY_MS);
+        let then = offset(after);
+        if then == now {
+            continue;
+        }
+        while after - before > MINUTE_MS {
+            let middle = before + (after - before) / 2 / MINUTE_MS * MINUTE_MS;
+            if offset(middle) == now { before = middle } else { after = middle }
+        }
+        changes.push((Timestamp(after), then));
+        now = then;
+    }
+    WallClock::of_zone(zone.name(), first, changes)
+}
+
+fn utc_offset_min(zone: Tz, at: Timestamp) -> i16 {
     let at = DateTime::<Utc>::from_timestamp_millis(at.0).unwrap_or_default().naive_utc();
     i16::try_from(zone.offset_from_utc_datetime(&at).fix().local_minus_utc() / 60).unwrap_or_default()
 }
@@ -176,12 +212,19 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_those_of_the_moment() {
+    fn clocks_follow_their_zones() {
         let summer = Timestamp(1_783_000_000_000);
         let winter = Timestamp(1_795_000_000_000);
-        assert_eq!(utc_offset_min("Asia/Ulaanbaatar", winter), 480);
-        assert_eq!((utc_offset_min("Europe/Berlin", summer), utc_offset_min("Europe/Berlin", winter)), (120, 60));
-        assert_eq!(utc_offset_min("Asia/Kathmandu", summer), 345);
+        let offset = |zone, at| wall_clock(zone).offset_min_at(at);
+        assert_eq!(offset("Asia/Ulaanbaatar", winter), 480);
+        assert_eq!((offset("Europe/Berlin", summer), offset("Europe/Berlin", winter)), (120, 60));
+        assert_eq!((offset("Asia/Kathmandu", summer), offset("Mars/Olympus", summer)), (345, 0));
+        assert_eq!(wall_clock("Europe/Berlin").zone(), Some("Europe/Berlin"));
+        // 2026-10-25T01:00:00Z and 2027-03-28T01:00:00Z, to the minute.
+        for (change, before, after) in [(1_792_890_000_000, 120, 60), (1_806_195_600_000, 60, 120)] {
+            let around = [Timestamp(change - 1), Timestamp(change)].map(|at| offset("Europe/Berlin", at));
+            assert_eq!(around, [before, after]);
+        }
         assert!(is_time_zone("Asia/Hovd") && !is_time_zone("Mars/Olympus"));
     }
 }

@@ -81,7 +81,7 @@ impl Place {
         let told: Vec<_> = points.iter().map(|point| (session.id, *point)).collect();
         readings::insert(&mut db, &told).await.unwrap();
         if applied.fold_again {
-            session.fold(readings::of(&mut db, session.id).await.unwrap());
+            readings::fold(&mut db, &mut session).await.unwrap();
         }
         if applied.over && was_live {
             settle::settle(&mut db, &mut [&mut session], update.at).await.unwrap();
@@ -146,7 +146,7 @@ fn update(phase: Phase, at: i64, kind: PointKind, wh: i64) -> TransactionUpdate 
         seq_no: None,
         at,
         start_key: None,
-        points: vec![Point { at, kind, value: wh }],
+        points: vec![Point::new(at, kind, wh)],
         reason: None,
     }
 }
@@ -185,7 +185,7 @@ async fn a_charge_over_a_bands_border_is_settled_paid_and_corrected(store: Store
     // And the other way round: what is paid too much goes back to the balance.
     let mut db = place.store.begin().await.unwrap();
     let mut session = sessions::by_id(&mut db, id).await.unwrap().unwrap();
-    let point = |at: i64, kind, value| Point { at: Timestamp(NIGHT + at * 1000), kind, value };
+    let point = |at: i64, kind, value| Point::new(Timestamp(NIGHT + at * 1000), kind, value);
     session.fold(vec![point(-1800, MeterStart, 1000), point(-1800 + 60, End, 3000)]);
     assert!(settle::correct(&mut db, &session, Timestamp(NIGHT)).await.unwrap());
     assert!(!settle::correct(&mut db, &session, Timestamp(NIGHT)).await.unwrap(), "a repeat books nothing");
@@ -228,7 +228,7 @@ async fn a_changed_term_is_a_new_version_and_a_charge_keeps_its_own(store: Store
     };
     let same = register(&mut db, night_device()).await;
     assert_eq!(same.tariff_id, place.request.tariff_id);
-    assert_eq!(same.tariff.utc_offset_min, 480);
+    assert_eq!(same.tariff.clock.offset_min_at(Timestamp(NIGHT)), 480);
     let dearer = register(&mut db, NewDevice { vat_bp: 1200, ..night_device() }).await;
     assert_ne!(dearer.tariff_id, same.tariff_id);
     assert_eq!(dearer.id, same.id);
@@ -238,7 +238,7 @@ async fn a_changed_term_is_a_new_version_and_a_charge_keeps_its_own(store: Store
     let running = sessions::by_id(&mut db, session).await.unwrap().unwrap();
     assert_eq!(running.tariff, same.tariff, "prices and clock are those of the start");
     let place = chargers::places(&mut db, &[charger]).await.unwrap().remove(0);
-    assert_eq!(place.tariff_at(Timestamp(NIGHT)).utc_offset_min, 60);
+    assert_eq!(place.tariff.clock.offset_min_at(Timestamp(NIGHT)), 60);
     db.commit().await.unwrap();
 }
 

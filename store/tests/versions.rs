@@ -26,14 +26,14 @@ async fn figures_of_an_older_version_are_refused(store: Store, _url: String) {
 
     let mut session = found.session.clone();
     for (at, value) in [(1000, 10), (2000, 30)] {
-        assert!(session.append(Point { at: Timestamp(at), kind: PointKind::Register, value }));
+        assert!(session.append(Point::new(Timestamp(at), PointKind::Register, value)));
         let mut db = store.begin().await.unwrap();
         let version = found.version + i64::from(at == 2000);
         sessions::save_figures(&mut db, &[(&session, Some(version))], now()).await.unwrap();
         db.commit().await.unwrap();
     }
     let saved = session.clone();
-    assert!(session.append(Point { at: Timestamp(3000), kind: PointKind::Register, value: 99 }));
+    assert!(session.append(Point::new(Timestamp(3000), PointKind::Register, 99)));
     let mut db = store.begin().await.unwrap();
     let refused = sessions::save_figures(&mut db, &[(&session, Some(found.version + 1))], now()).await;
     assert!(matches!(refused, Err(StoreError::Refused(Rule::Other))), "{refused:?}");

@@ -109,6 +109,7 @@ pub struct Asked {
 struct Shared {
     waiting: HashMap<String, oneshot::Sender<Reply>>,
     commands: VecDeque<Asked>,
+    settings: Vec<Asked>,
     policies: HashMap<String, Policy>,
     stray: Vec<String>,
     closed: bool,
@@ -230,6 +231,11 @@ impl RawCharger {
         self.shared.lock().unwrap().commands.iter().cloned().collect()
     }
 
+    /// What the central system set by itself after the boot: lists of measurands.
+    pub fn settings(&self) -> Vec<Asked> {
+        self.shared.lock().unwrap().settings.clone()
+    }
+
     /// Whether the central system closed the connection, or it broke.
     pub fn is_closed(&self) -> bool {
         self.shared.lock().unwrap().closed
@@ -283,7 +289,12 @@ impl Shared {
         };
         match parts.as_slice() {
             [kind, Value::String(id), Value::String(action), payload] if kind == 2 => {
-                self.commands.push_back(Asked { id: id.clone(), action: action.clone(), payload: payload.clone() });
+                let asked = Asked { id: id.clone(), action: action.clone(), payload: payload.clone() };
+                if sets_measurands(payload) {
+                    self.settings.push(asked)
+                } else {
+                    self.commands.push_back(asked)
+                }
                 match self.policies.get(action) {
                     Some(Policy::Silence) => None,
                     Some(Policy::Answer(answer)) => Some(json!([3, id, answer]).to_string()),
@@ -309,6 +320,13 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether a CALL sets what is measured, which no test asks for.
+fn sets_measurands(payload: &Value) -> bool {
+    let name = payload["key"].as_str().or_else(|| payload["setVariableData"][0]["variable"]["name"].as_str());
+    let lists = ["MeterValuesSampledData", "StopTxnSampledData"];
+    name.is_some_and(|name| lists.contains(&name) || (name.starts_with("Tx") && name.ends_with("Measurands")))
 }
 
 /// The answer of a charger that agrees to everything.

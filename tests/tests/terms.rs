@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use evm_tests::api::decimal;
-use evm_tests::charge::{begin_16, bookings, ended_at_charger, session_is, stop_of};
+use evm_tests::charge::{begin_16, bookings, ended_at_charger, meter_values, session_is, stop_of};
 use evm_tests::world::purchase_is;
 use evm_tests::{Customer, Engine, RawCharger, Version, World, on_each_engine};
 use reqwest::Method;
@@ -167,10 +167,31 @@ async fn a_charge_stops_where_the_balance_ends(engine: Engine) {
     world.finish().await;
 }
 
+/// 985 of 1 000 are spent, and 7.2 kW spend 10 more by the next look and the charger's answer, or what a minute brings.
+async fn a_charge_stops_before_the_balance_ends(engine: Engine) {
+    let mut world = World::start_on(engine, None, &[("EVM_STOP_AT_BALANCE", "true")]).await;
+    let customer = world.rich_customer(PHONE, 1_000).await;
+    let id = world.operator.charger("CP-1", 1).await.remove(0);
+    let mut charger = world.raw("CP-1", Version::V16).await;
+    let transaction = begin_16(&customer, &mut charger, &id, 0).await;
+    let sampled = json!([{ "value": "985" }, { "value": "7200", "measurand": "Power.Active.Import" }]);
+    let ago = std::time::Duration::ZERO;
+    charger.call("MeterValues", meter_values(1, transaction, ago, sampled)).await.ok();
+    charger.command("RemoteStopTransaction").await;
+    charger.call("StopTransaction", stop_of(transaction, 998, "Remote")).await.ok();
+    let session = session_is(&world.operator, "CP-1", "finished").await;
+    assert_eq!(session["stopReason"], "balance_reached", "{session}");
+    let purchase = customer.finish(&id).await;
+    world.billed(&purchase, 998).await;
+    customer.pay(&purchase, "EVM").await.ok();
+    world.finish().await;
+}
+
 on_each_engine!(
     every_term_of_a_tariff_is_billed,
     bands_go_by_the_stations_clock_and_a_charge_keeps_its_terms,
     terms_that_cannot_be_are_named,
     a_refused_start_holds_nothing,
     a_charge_stops_where_the_balance_ends,
+    a_charge_stops_before_the_balance_ends,
 );

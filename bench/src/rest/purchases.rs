@@ -133,6 +133,6 @@ fn new_session(session: &Session, place: &Device) -> NewSession {
 }
 
 fn points(session: &Session, ended: Timestamp) -> [Point; 2] {
-    let point = |at, kind, value| Point { at, kind, value };
+    let point = |at, kind, value| Point::new(at, kind, value);
     [point(session.started_at.unwrap_or(ended), PointKind::MeterStart, 0), point(ended, PointKind::End, ENERGY)]
 }

@@ -1,6 +1,6 @@
 use axum::Json;
 use axum::extract::State;
-use evm_domain::{Status, Wh};
+use evm_domain::{Doubts, Status, Wh};
 use evm_store::operator::{self, SessionLine};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,8 @@ pub(crate) struct SessionView {
     stop_reason: Option<String>,
     /// Why a human should look at it.
     review: Option<String>,
+    /// What is doubtful of its figures, with those that contradict each other, in words.
+    review_detail: Option<String>,
     requested_at: Iso,
     started_at: Option<Iso>,
     ended_at: Option<Iso>,
@@ -52,6 +54,7 @@ pub(crate) struct SessionView {
 
 impl From<SessionLine> for SessionView {
     fn from(line: SessionLine) -> Self {
+        let doubts = line.doubts.as_deref().map(Doubts::from_text).unwrap_or_default();
         Self {
             id: line.id,
             purchase_id: line.purchase_id,
@@ -66,7 +69,8 @@ impl From<SessionLine> for SessionView {
             transaction_id: line.transaction_ref,
             fail_reason: line.fail_reason,
             stop_reason: line.stop_reason,
-            review: line.review,
+            review: line.review.or_else(|| doubts.first().map(|doubt| doubt.as_str().to_owned())),
+            review_detail: Some(doubts.details()).filter(|text| !text.is_empty()),
             requested_at: Iso(line.requested_at),
             started_at: line.started_at.map(Iso),
             ended_at: line.ended_at.map(Iso),

@@ -18,7 +18,7 @@ use crate::ocpp::{self, frame, secrets};
 /// A customer watches: samples should come at least this often.
 const SAMPLE_SECONDS: u32 = 5;
 /// How long a station may take to answer a question of the central system's own. It must not hold up a customer's stop.
-const OWN_ANSWER: Duration = Duration::from_secs(5);
+pub(super) const OWN_ANSWER: Duration = Duration::from_secs(5);
 
 /// A CALL of ours that waits for its answer.
 pub(super) struct Outstanding {
@@ -31,7 +31,7 @@ pub(super) struct Outstanding {
 }
 
 /// Who wants the answer.
-enum Asker {
+pub(super) enum Asker {
     /// Nobody: it is enough to have asked.
     Nobody,
     /// A customer's start or stop: Accepted or not.
@@ -40,6 +40,8 @@ enum Asker {
     Operator(Command),
     /// An ended transaction some of whose messages are missing: whether more will come.
     Ended(SessionId),
+    /// What the station is to measure: whether it took that.
+    Setup,
 }
 
 impl Connection {
@@ -95,7 +97,13 @@ impl Connection {
         }
     }
 
-    async fn call(&mut self, action: String, payload: &Value, timeout: Duration, asker: Asker) -> Result<(), End> {
+    pub(super) async fn call(
+        &mut self,
+        action: String,
+        payload: &Value,
+        timeout: Duration,
+        asker: Asker,
+    ) -> Result<(), End> {
         let id = evm_store::new_id().to_string();
         let text = frame::call(&id, &action, payload);
         self.outstanding = Some(Outstanding {
@@ -135,6 +143,7 @@ impl Connection {
             (Asker::Ended(session), Ok(payload)) if payload.get("messagesInQueue") == Some(&Value::Bool(false)) => {
                 self.node.ingest.settle(self.charger, session).await;
             }
+            (Asker::Setup, answer) => self.on_setup(answer.ok().as_ref()),
             (Asker::Ended(_) | Asker::Nobody, _) => {}
         }
     }
@@ -144,8 +153,11 @@ impl Connection {
         let Some(done) = self.outstanding.take() else { return };
         let problem = if reply == ChargerReply::NoAnswer { "no answer in time" } else { "the connection ended" };
         self.note_call(&done, None, Some(problem.to_owned())).await;
-        if let Asker::Customer(command) | Asker::Operator(command) = done.asker {
-            respond(command, &reply).await;
+        match done.asker {
+            Asker::Customer(command) | Asker::Operator(command) => respond(command, &reply).await,
+            // A station that does not answer is asked for nothing more.
+            Asker::Setup => self.give_up_setup(),
+            Asker::Ended(_) | Asker::Nobody => {}
         }
     }
 

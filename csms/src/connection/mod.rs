@@ -4,6 +4,7 @@
 //! when the store is slow. One CALL of ours is under way at a time; crossing CALLs are fine.
 
 mod calls;
+mod setup;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use evm_bus::charger::ChargerReply;
 use evm_bus::{Commands, subject};
-use evm_domain::{ChargerEvent, ChargerId, Phase};
+use evm_domain::{ChargerEvent, ChargerId, Phase, Timestamp};
 use evm_ports::Place;
 use evm_store::chargers::Arrival;
 use evm_store::frames::NewFrame;
@@ -27,11 +28,12 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use self::calls::Outstanding;
+use self::setup::Setup;
 use crate::Node;
 use crate::handshake::{self, Refusal};
 use crate::ingest::{Then, Told};
 use crate::ocpp::frame::{self, BadFrame, ErrorCode, Frame};
-use crate::ocpp::{self, Decision, Version};
+use crate::ocpp::{self, Decision, Reach, Version};
 use crate::registry::{Held, Why};
 
 /// How long a station may take to read what it is sent.
@@ -72,9 +74,10 @@ pub(crate) async fn run(
     // Noted before it is welcomed: with the store down it is refused, and keeps what it has to say.
     let network = evm_ports::prefix(checked.asked.address).to_string();
     let arrival = Arrival { charger, version: version.as_str(), network, password_used: checked.password_used };
-    let Some(epoch) = node.ingest.connect(arrival).await else {
+    let Some(connected) = node.ingest.connect(arrival).await else {
         return handshake::refuse(&mut stream, peer, &checked.asked, Refusal::StoreDown, node).await;
     };
+    let (epoch, away_since) = (connected.epoch, connected.away_since);
     let held = Held::new(epoch, evm_store::now(), shutdown);
     node.registry.hold(charger, &held);
     match Box::pin(announce(node, identity, charger, epoch)).await {
@@ -91,6 +94,8 @@ pub(crate) async fn run(
                     version,
                     held,
                     booted: checked.booted,
+                    away: (away_since, evm_store::now()),
+                    setup: None,
                     heard_at: Instant::now(),
                     outstanding: None,
                     follow_ups: VecDeque::new(),
@@ -158,6 +163,10 @@ struct Connection {
     version: Version,
     held: Arc<Held>,
     booted: bool,
+    /// From when to when the station was out of touch before this connection.
+    away: (Option<Timestamp>, Timestamp),
+    /// What is being set at the station; `None` before its boot.
+    setup: Option<Setup>,
     heard_at: Instant,
     outstanding: Option<Outstanding>,
     /// What is to be asked of the station because of what it told.
@@ -200,6 +209,15 @@ impl Connection {
             {
                 break end;
             }
+            // What customers and operators ask for goes first.
+            if self.wants_setup()
+                && let Err(end) = match commands.next().now_or_never() {
+                    Some(Some(command)) => Box::pin(self.on_command(command)).await,
+                    Some(None) | None => Box::pin(self.set_up()).await,
+                }
+            {
+                break end;
+            }
             let deadline = self.next_deadline();
             if deadline < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
@@ -222,7 +240,7 @@ impl Connection {
         if let Samples::Watched(at) = self.samples {
             next = next.min(at);
         }
-        next
+        self.next_setup().map_or(next, |at| next.min(at))
     }
 
     async fn on_message(&mut self, message: Option<Result<Message, WsError>>) -> Result<(), End> {
@@ -271,7 +289,8 @@ impl Connection {
             let why = "the payload is no object that can be read";
             return Box::pin(self.refuse(id, action, payload, ErrorCode::Formation, why)).await;
         };
-        let decoded = match ocpp::decode(self.version, &action, &value, received) {
+        let reach = Reach::of(received, self.away, &value);
+        let decoded = match ocpp::decode(self.version, &action, &value, &reach) {
             Decision::Heartbeat => return self.send(frame::result(&id, &ocpp::heartbeat_answer(received))).await,
             Decision::Unknown => {
                 let why = "no such message from a station";
@@ -286,6 +305,7 @@ impl Connection {
             epoch: self.epoch,
             version: self.version,
             received,
+            reach,
             message_id: id,
             action,
             payload: payload.to_owned(),
@@ -296,6 +316,9 @@ impl Connection {
             return Err(farewell(Why::StoreDown));
         };
         self.booted |= boots;
+        if boots && self.setup.is_none() {
+            self.setup = Some(Setup::new(self.version));
+        }
         if let Some(then) = answer.then.filter(|_| self.booted && self.follow_ups.len() < MOST_FOLLOW_UPS) {
             self.follow_ups.push_back(then);
         }

@@ -1,7 +1,7 @@
 //! One batch in one transaction: load what it touches, apply it in memory, write the differences, commit.
 
 use evm_domain::{ChargerEvent, StatusReport};
-use evm_store::chargers::{self, Boot};
+use evm_store::chargers::{self, Boot, Connected};
 use evm_store::{Result, Store, frames, settle};
 
 use super::charge::{Desk, Running};
@@ -12,7 +12,7 @@ use crate::ocpp::{self, Outcome, TagStatus, frame};
 /// What is said to whom after the commit.
 pub(super) enum Reply {
     None,
-    Epoch(i64),
+    Connected(Connected),
     Answer(Answer),
 }
 
@@ -24,14 +24,21 @@ pub(super) struct Done {
     pub(super) has_events: bool,
 }
 
+/// What a writer is told once.
+pub(super) struct Settings<'a> {
+    pub(super) node: &'a str,
+    pub(super) heartbeat_s: u32,
+    pub(super) most_readings: u32,
+}
+
 /// Writes a batch, all or nothing.
 pub(super) async fn write(
     store: &Store,
     batch: &[Work],
     running: &mut Running,
-    node: &str,
-    heartbeat_s: u32,
+    settings: &Settings<'_>,
 ) -> Result<Done> {
+    let Settings { node, heartbeat_s, most_readings } = *settings;
     let now = evm_store::now();
     let mut db = store.begin().await?;
     let told: Vec<&Told> = batch.iter().filter_map(told_of).collect();
@@ -41,7 +48,7 @@ pub(super) async fn write(
     for message in &told {
         outcomes.push(desk.take(message));
     }
-    let (mut has_events, committed) = desk.close(&mut db, &mut outcomes, now).await?;
+    let (mut has_events, committed) = desk.close(&mut db, &mut outcomes, most_readings, now).await?;
 
     let mut outcomes = outcomes.into_iter();
     let mut replies = Vec::with_capacity(batch.len());
@@ -91,12 +98,12 @@ async fn note_connections(db: &mut evm_store::Db, batch: &[Work], replies: &mut 
             _ => None,
         })
         .collect();
-    let epochs = chargers::connect(db, &new, node, now).await?;
+    let connected = chargers::connect(db, &new, node, now).await?;
     for (work, reply) in batch.iter().zip(replies) {
         if let Work::Connect(arrival, _) = work
-            && let Some((_, epoch)) = epochs.iter().find(|(id, _)| *id == arrival.charger)
+            && let Some(connected) = connected.iter().find(|connected| connected.charger == arrival.charger)
         {
-            *reply = Reply::Epoch(*epoch);
+            *reply = Reply::Connected(*connected);
         }
     }
     let gone: Vec<_> = batch

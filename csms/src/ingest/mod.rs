@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use evm_bus::Bus;
 use evm_domain::{ChargerId, SessionId, Timestamp};
 use evm_store::Store;
-use evm_store::chargers::Arrival;
+use evm_store::chargers::{Arrival, Connected};
 use evm_store::frames::NewFrame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::Config;
-use crate::ocpp::{Decoded, Version};
+use crate::ocpp::{Decoded, Reach, Version};
 use crate::registry::Registry;
 
 /// Work that waits for one writer.
@@ -34,6 +34,7 @@ pub(crate) struct Told {
     pub(crate) epoch: i64,
     pub(crate) version: Version,
     pub(crate) received: Timestamp,
+    pub(crate) reach: Reach,
     pub(crate) message_id: String,
     pub(crate) action: String,
     pub(crate) payload: String,
@@ -67,8 +68,8 @@ pub(crate) enum Then {
 enum Work {
     /// Stores a CALL.
     Tell(Box<Told>, oneshot::Sender<Answer>),
-    /// Notes a new connection; the answer is its epoch.
-    Connect(Arrival, oneshot::Sender<i64>),
+    /// Notes a new connection.
+    Connect(Arrival, oneshot::Sender<Connected>),
     /// Notes an ended connection.
     Disconnect(ChargerId, i64),
     /// Keeps a frame that changes nothing.
@@ -107,6 +108,7 @@ pub(crate) fn start(
                 bus: bus.clone(),
                 node: node.to_owned(),
                 heartbeat_s: config.heartbeat_s,
+                most_readings: config.most_readings,
                 registry: registry.clone(),
                 running: charge::Running::default(),
             };
@@ -136,8 +138,8 @@ impl Ingest {
         receiver.await.ok()
     }
 
-    /// Notes a new connection and gives its epoch.
-    pub(crate) async fn connect(&self, arrival: Arrival) -> Option<i64> {
+    /// Notes a new connection.
+    pub(crate) async fn connect(&self, arrival: Arrival) -> Option<Connected> {
         let (sender, receiver) = oneshot::channel();
         self.push(Work::Connect(arrival, sender)).await?;
         receiver.await.ok()

@@ -29,6 +29,7 @@ pub(super) struct Writer {
     pub(super) bus: Bus,
     pub(super) node: String,
     pub(super) heartbeat_s: u32,
+    pub(super) most_readings: u32,
     pub(super) registry: Arc<Registry>,
     pub(super) running: Running,
 }
@@ -130,7 +131,9 @@ impl Writer {
     }
 
     async fn write(&mut self, batch: &[Work], deadline: Instant) -> Result<Done, StoreError> {
-        let write = batch::write(&self.store, batch, &mut self.running, &self.node, self.heartbeat_s);
+        let (heartbeat_s, most_readings) = (self.heartbeat_s, self.most_readings);
+        let settings = batch::Settings { node: &self.node, heartbeat_s, most_readings };
+        let write = batch::write(&self.store, batch, &mut self.running, &settings);
         match tokio::time::timeout_at(deadline, write).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::timed_out()),
@@ -141,7 +144,7 @@ impl Writer {
         for (work, reply) in batch.into_iter().zip(done.replies) {
             match (work, reply) {
                 (Work::Tell(_, asker), batch::Reply::Answer(answer)) => drop(asker.send(answer)),
-                (Work::Connect(_, asker), batch::Reply::Epoch(epoch)) => drop(asker.send(epoch)),
+                (Work::Connect(_, asker), batch::Reply::Connected(connected)) => drop(asker.send(connected)),
                 _ => {}
             }
         }

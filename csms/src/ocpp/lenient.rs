@@ -71,8 +71,8 @@ pub(super) fn connector(value: &Value, name: &str) -> Option<u32> {
     integer(value, name).and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= 10_000)
 }
 
-/// The first moment a charger's clock can be right: 2020-01-01T00:00:00Z.
-const EARLIEST: i64 = 1_577_836_800_000;
+/// What is dated longer ago than any charge can have been kept, two years, comes from a clock that nobody has set.
+const LONGEST_AGO_MS: i64 = 731 * 24 * 3_600_000;
 /// How far a clock may run ahead.
 const AHEAD_MS: i64 = 5 * 60_000;
 
@@ -82,7 +82,7 @@ pub(super) fn time(value: &Value, name: &str, received: Timestamp) -> Timestamp 
 }
 
 fn is_believable(at: Timestamp, received: Timestamp) -> bool {
-    at.0 >= EARLIEST && at.0 <= received.0.saturating_add(AHEAD_MS)
+    at.0 >= received.0.saturating_sub(LONGEST_AGO_MS) && at.0 <= received.0.saturating_add(AHEAD_MS)
 }
 
 fn parse_time(text: &str) -> Option<Timestamp> {
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(at("2026-09-21T22:13:20+08:00"), right);
         assert_eq!(at("2026-09-21T22:13:20+0800"), right);
         assert_eq!(at("2026-09-21T22:13:20+08"), right);
-        for wrong in ["1970-01-01T00:00:00Z", "2099-01-01T00:00:00Z", "yesterday", ""] {
+        for wrong in ["1970-01-01T00:00:00Z", "2023-01-01T00:01:00Z", "2099-01-01T00:00:00Z", "yesterday", ""] {
             assert_eq!(at(wrong), RECEIVED.0, "{wrong}");
         }
         assert_eq!(format_time(Timestamp(right)), "2026-09-21T14:13:20.000Z");

@@ -3,6 +3,7 @@
 
 pub(crate) mod frame;
 mod lenient;
+mod reach;
 mod samples;
 pub(crate) mod schema;
 pub(crate) mod secrets;
@@ -14,6 +15,7 @@ use evm_domain::{ChargerEvent, Timestamp};
 use serde_json::Value;
 
 pub(crate) use lenient::format_time;
+pub(crate) use reach::Reach;
 
 /// The version that a connection speaks, fixed by its subprotocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,11 +94,15 @@ impl TagStatus {
 }
 
 /// Reads a CALL from the station as leniently as can be.
-pub(crate) fn decode(version: Version, action: &str, payload: &Value, received: Timestamp) -> Decision {
-    match version {
-        Version::V16 => v16::decode(action, payload, received),
-        Version::V201 => v201::decode(action, payload, received),
+pub(crate) fn decode(version: Version, action: &str, payload: &Value, reach: &Reach) -> Decision {
+    let mut decision = match version {
+        Version::V16 => v16::decode(action, payload, reach.received),
+        Version::V201 => v201::decode(action, payload, reach.received),
+    };
+    if let Decision::Ingest(Decoded { event: ChargerEvent::Transaction(update), .. }) = &mut decision {
+        reach.stamp(update);
     }
+    decision
 }
 
 /// The CALLRESULT's payload for an ingested CALL.
@@ -123,6 +129,47 @@ pub(crate) fn command(version: Version, request: ChargerRequest) -> (String, Val
 /// Asks whether messages of this transaction wait at the station. 1.6 has no such question, and no numbers to miss one by.
 pub(crate) fn ask_for_status(transaction: &str) -> (String, Value) {
     v201::ask_for_status(transaction)
+}
+
+/// Asks the station to measure this: the values of a list that it is told by name.
+pub(crate) fn ask_to_measure(version: Version, list: &str, measurands: &str) -> (String, Value) {
+    match version {
+        Version::V16 => v16::ask_to_measure(list, measurands),
+        Version::V201 => v201::ask_to_measure(list, measurands),
+    }
+}
+
+/// The lists of measurands that a station is set to, and what should be in each.
+pub(crate) fn measured(version: Version) -> &'static [(&'static str, &'static [&'static str])] {
+    match version {
+        Version::V16 => &v16::MEASURED,
+        Version::V201 => &v201::MEASURED,
+    }
+}
+
+/// What the station said to [`ask_to_measure`].
+pub(crate) fn measures(version: Version, answer: &Value) -> Measures {
+    let status = match version {
+        Version::V16 => lenient::text(answer, "status"),
+        Version::V201 => {
+            lenient::list(answer, "setVariableResult").first().and_then(|one| lenient::text(one, "attributeStatus"))
+        }
+    };
+    match status.as_deref() {
+        Some("Accepted" | "RebootRequired") => Measures::Yes,
+        Some("NotSupported" | "UnknownComponent" | "UnknownVariable" | "NotSupportedAttributeType") => Measures::Never,
+        _ => Measures::No,
+    }
+}
+
+/// Whether a station took a list of measurands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measures {
+    Yes,
+    /// Not this list.
+    No,
+    /// It has no such list, or none that can be set.
+    Never,
 }
 
 /// Asks for a sample every `seconds` while a customer watches.

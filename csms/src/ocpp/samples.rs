@@ -1,4 +1,5 @@
-//! Meter values of both versions to points. Only the total imported energy register bills.
+//! Meter values of both versions to points. The total imported energy register bills; where a station tells none at all, what
+//! it tells of energy in intervals, or net.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ const PLACES: [&str; 5] = ["Outlet", "Inlet", "Cable", "Body", "EV"];
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Measure {
     Energy,
+    Interval,
+    Net,
     Power,
     Soc,
 }
@@ -49,12 +52,13 @@ pub(super) fn points(meter_values: &[Value], received: Timestamp) -> Vec<Point> 
         moments.entry(at).or_default().extend(samples);
     }
     // Registers of two places are two registers: one message bills from one of them.
-    let energy = moments.values().flatten().filter(|sample| sample.measure == Measure::Energy);
-    let place = energy.map(|sample| sample.place).min();
+    let place = |measure| moments.values().flatten().filter(|s| s.measure == measure).map(|s| s.place).min();
+    let places = [Measure::Energy, Measure::Interval, Measure::Net].map(|measure| (measure, place(measure)));
+    let is_there = |s: &Sample| places.iter().all(|(measure, place)| s.measure != *measure || Some(s.place) == *place);
     moments
         .into_iter()
         .flat_map(|(at, mut samples)| {
-            samples.retain(|sample| sample.measure != Measure::Energy || Some(sample.place) == place);
+            samples.retain(is_there);
             points_at(at, samples)
         })
         .collect()
@@ -89,7 +93,7 @@ fn points_at(at: Timestamp, samples: Vec<Sample>) -> Vec<Point> {
     }
     totals
         .into_iter()
-        .filter_map(|((kind, _), value)| Some(Point { at, kind, value: whole(value)? }))
+        .filter_map(|((kind, _), value)| Some(Point::new(at, kind, whole(value)?)))
         .filter(|point| is_believable(point.value))
         .collect()
 }
@@ -103,17 +107,21 @@ fn read(sample: &Value) -> Option<Sample> {
     }
     let (measure, base_unit) = match text(sample, "measurand").as_deref() {
         None | Some("Energy.Active.Import.Register") => (Measure::Energy, "Wh"),
+        Some("Energy.Active.Import.Interval" | "Energy.Active.Net.Interval") => (Measure::Interval, "Wh"),
+        Some("Energy.Active.Net" | "Energy.Active.Import.Net" | "Energy.Active.Net.Register") => (Measure::Net, "Wh"),
         Some("Power.Active.Import") => (Measure::Power, "W"),
         Some("SoC") => (Measure::Soc, "Percent"),
         Some(_) => return None,
     };
     let location = text(sample, "location");
     let place = PLACES.iter().position(|place| location.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(place)));
-    let place = if measure == Measure::Energy { place? } else { 0 };
+    let place = if matches!(measure, Measure::Power | Measure::Soc) { 0 } else { place? };
     let kind = match (measure, context.as_deref()) {
         (Measure::Energy, Some("Transaction.Begin")) => PointKind::Begin,
         (Measure::Energy, Some("Transaction.End")) => PointKind::End,
         (Measure::Energy, _) => PointKind::Register,
+        (Measure::Interval, _) => PointKind::Interval,
+        (Measure::Net, _) => PointKind::Net,
         (Measure::Power, _) => PointKind::Power,
         (Measure::Soc, _) => PointKind::Soc,
     };
@@ -224,10 +232,21 @@ mod tests {
     }
 
     #[test]
+    fn energy_without_a_register_is_read_for_what_it_is() {
+        let told = |measurand: &str| of(json!([{ "value": "1.5", "unit": "kWh", "measurand": measurand }]));
+        assert_eq!(told("Energy.Active.Import.Interval"), [(PointKind::Interval, 1500)]);
+        assert_eq!(told("Energy.Active.Net"), [(PointKind::Net, 1500)]);
+        assert!(told("Energy.Active.Export.Interval").is_empty());
+        let interval =
+            |phase: &str| json!({ "value": 2, "measurand": "Energy.Active.Import.Interval", "phase": phase });
+        let all = of(json!([{ "value": 7 }, interval("L1"), interval("L2"), interval("N")]));
+        assert_eq!(all, [(PointKind::Register, 7), (PointKind::Interval, 4)]);
+    }
+
+    #[test]
     fn what_never_bills() {
         assert!(of(json!([{ "value": "1", "context": "Sample.Clock" }])).is_empty());
         assert!(of(json!([{ "value": "1", "measurand": "Energy.Active.Export.Register" }])).is_empty());
-        assert!(of(json!([{ "value": "1", "measurand": "Energy.Active.Import.Interval" }])).is_empty());
         assert!(of(json!([{ "value": "1", "unit": "kvarh" }])).is_empty());
         assert!(of(json!([{ "value": "-5" }, { "value": "abc" }, {}, 5])).is_empty());
     }

@@ -97,7 +97,7 @@ fn start(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static
         [raw("connectorId"), raw("timestamp"), raw("idTag"), raw("meterStart")].join("|").chars().take(300).collect(),
     );
     if let Some(value) = meter_start.filter(|value| samples::is_believable(*value)) {
-        update.points.push(Point { at: update.at, kind: PointKind::MeterStart, value });
+        update.points.push(Point::new(update.at, PointKind::MeterStart, value));
     }
     let problem = if update.points.is_empty() { Some("no meterStart") } else { None };
     (ChargerEvent::Transaction(update), problem)
@@ -126,7 +126,7 @@ fn stop(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static 
     update.points = samples::points(list(payload, "transactionData"), received);
     let meter_stop = integer(payload, "meterStop").filter(|value| samples::is_believable(*value));
     if let Some(value) = meter_stop {
-        update.points.push(Point { at: update.at, kind: PointKind::End, value });
+        update.points.push(Point::new(update.at, PointKind::End, value));
     }
     (ChargerEvent::Transaction(update), if meter_stop.is_some() { None } else { Some("no meterStop") })
 }
@@ -172,6 +172,17 @@ pub(super) fn command(request: ChargerRequest) -> (String, Value) {
         }
         ChargerRequest::Raw { action, payload } => (action, payload),
     }
+}
+
+/// See [`super::measured`].
+pub(super) const MEASURED: [(&str, &[&str]); 2] = [
+    ("MeterValuesSampledData", &["Energy.Active.Import.Register", "Power.Active.Import", "SoC"]),
+    ("StopTxnSampledData", &["Energy.Active.Import.Register"]),
+];
+
+pub(super) fn ask_to_measure(key: &str, measurands: &str) -> (String, Value) {
+    let request = ChangeConfigurationRequest { key: key.into(), value: measurands.into() };
+    ("ChangeConfiguration".into(), payload(request))
 }
 
 pub(super) fn ask_for_samples(seconds: u32) -> (String, Value) {

@@ -24,7 +24,7 @@ fn a_start() {
     let told = json!({ "connectorId": 2, "idTag": "abc", "meterStart": "1200", "timestamp": "2026-09-21T14:13:20Z" });
     let update = transaction_update("StartTransaction", told.clone());
     assert_eq!((update.connector, update.id_tag.as_deref(), update.at), (Some(2), Some("ABC"), SENT));
-    assert_eq!(update.points, [Point { at: SENT, kind: PointKind::MeterStart, value: 1200 }]);
+    assert_eq!(update.points, [Point::new(SENT, PointKind::MeterStart, 1200)]);
     assert_eq!(update.start_key, transaction_update("StartTransaction", told).start_key);
 }
 
@@ -51,7 +51,7 @@ fn meter_values_on_connector_0_belong_to_1() {
         "sampledValue": [{ "value": "1.5", "unit": "kWh" }] }] });
     let update = transaction_update("MeterValues", told);
     assert_eq!((update.connector, update.transaction.as_deref()), (Some(1), Some("7")));
-    assert_eq!(update.points, [Point { at: SENT, kind: PointKind::Register, value: 1500 }]);
+    assert_eq!(update.points, [Point::new(SENT, PointKind::Register, 1500)]);
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn transaction_event(payload: &Value, received: Timestamp) -> (ChargerEvent, Opt
         _ => None,
     };
     if let Some(state) = charging {
-        points.push(Point { at, kind: PointKind::State, value: state as i64 });
+        points.push(Point::new(at, PointKind::State, state as i64));
     }
     let reason = (phase == Phase::Ended).then(|| text(info, "stoppedReason").unwrap_or_else(|| "Local".into()));
     let update = TransactionUpdate {
@@ -161,11 +161,26 @@ pub(super) fn command(request: ChargerRequest) -> (String, Value) {
     }
 }
 
+/// See [`super::measured`].
+pub(super) const MEASURED: [(&str, &[&str]); 3] = [
+    ("TxStartedMeasurands", &["Energy.Active.Import.Register"]),
+    ("TxUpdatedMeasurands", &["Energy.Active.Import.Register", "Power.Active.Import", "SoC"]),
+    ("TxEndedMeasurands", &["Energy.Active.Import.Register"]),
+];
+
+pub(super) fn ask_to_measure(variable: &str, measurands: &str) -> (String, Value) {
+    set_sampled_data(variable, measurands)
+}
+
 pub(super) fn ask_for_samples(seconds: u32) -> (String, Value) {
+    set_sampled_data("TxUpdatedInterval", &seconds.to_string())
+}
+
+fn set_sampled_data(variable: &str, value: &str) -> (String, Value) {
     let payload = json!({ "setVariableData": [{
         "component": { "name": "SampledDataCtrlr" },
-        "variable": { "name": "TxUpdatedInterval" },
-        "attributeValue": seconds.to_string(),
+        "variable": { "name": variable },
+        "attributeValue": value,
     }] });
     ("SetVariables".into(), payload)
 }

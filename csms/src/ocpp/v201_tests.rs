@@ -22,10 +22,7 @@ fn a_transaction_event_with_everything() {
     assert_eq!(update.id_tag.as_deref(), Some("ABC"));
     assert_eq!(
         update.points,
-        [
-            Point { at: SENT, kind: PointKind::Begin, value: 10 },
-            Point { at: SENT, kind: PointKind::State, value: ChargingState::Charging as i64 }
-        ]
+        [Point::new(SENT, PointKind::Begin, 10), Point::new(SENT, PointKind::State, ChargingState::Charging as i64)]
     );
 }
 

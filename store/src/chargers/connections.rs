@@ -20,19 +20,36 @@ pub struct Arrival {
     pub password_used: Option<String>,
 }
 
-/// Notes new connections held by `node`; their epochs come back.
-pub async fn connect(db: &mut Db, new: &[&Arrival], node: &str, now: Timestamp) -> Result<Vec<(ChargerId, i64)>> {
+/// A connection that was noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connected {
+    /// Of which station.
+    pub charger: ChargerId,
+    /// Its epoch.
+    pub epoch: i64,
+    /// When the station was last heard before it; `None` where it never was.
+    pub away_since: Option<Timestamp>,
+}
+
+/// So short a connection is a try to come back: what waits at the station is from before it.
+const SHORT_MS: i64 = 10 * 60_000;
+
+/// Notes new connections held by `node`.
+pub async fn connect(db: &mut Db, new: &[&Arrival], node: &str, now: Timestamp) -> Result<Vec<Connected>> {
     if new.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<(String, i64)> = on!(db, conn => {
+    let rows: Vec<(String, i64, Option<i64>)> = on!(db, conn => {
         let mut sql = QueryBuilder::new("UPDATE chargers SET epoch = epoch + 1, online = TRUE, node = ");
-        sql.push_bind(node).push(", connected_at = ").push_bind(now.0).push(", last_seen_at = ").push_bind(now.0);
+        sql.push_bind(node);
+        sql.push(", away_since = CASE WHEN away_since IS NOT NULL AND last_seen_at - connected_at < ").push_bind(SHORT_MS);
+        sql.push(" THEN away_since ELSE last_seen_at END, connected_at = ");
+        sql.push_bind(now.0).push(", last_seen_at = ").push_bind(now.0);
         sql.push(", version = v.column2, last_network = v.column3 FROM (");
         push_rows(&mut sql, new, |row, arrival| {
             row.bind(arrival.charger.to_string()).bind(arrival.version).bind(&arrival.network);
         });
-        sql.push(") AS v WHERE chargers.id = v.column1 RETURNING chargers.id, chargers.epoch");
+        sql.push(") AS v WHERE chargers.id = v.column1 RETURNING chargers.id, chargers.epoch, chargers.away_since");
         sql.build_query_as().fetch_all(conn).await?
     });
     for arrival in new {
@@ -40,7 +57,11 @@ pub async fn connect(db: &mut Db, new: &[&Arrival], node: &str, now: Timestamp) 
             super::passwords::was_used(db, arrival.charger, used).await?;
         }
     }
-    rows.into_iter().map(|(charger, epoch)| Ok((id(&charger)?, epoch))).collect()
+    rows.into_iter()
+        .map(|(charger, epoch, since)| {
+            Ok(Connected { charger: id(&charger)?, epoch, away_since: since.map(Timestamp) })
+        })
+        .collect()
 }
 
 /// Notes ended connections; one that is not the newest of its charger changes nothing.

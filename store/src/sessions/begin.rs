@@ -5,7 +5,7 @@ use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
 use crate::rows::push_rows;
-use crate::{Result, StoreError, id, new_id, random, tariffs};
+use crate::{Result, StoreError, id, new_id, random};
 
 /// A customer's wish to charge.
 #[derive(Debug, Clone)]
@@ -49,15 +49,11 @@ pub async fn request(db: &mut Db, new: &NewRequest) -> Result<Requested> {
         // The schema's integer is 32 bits in many stations; the unique index meets the rare twin.
         remote_start_id: i64::from(u32::from_be_bytes(random()) >> 1),
     };
-    let zone: Option<(String,)> = on!(&mut *db, conn => {
-        sqlx::query_as("SELECT time_zone FROM chargers WHERE id = $1").bind(new.charger.to_string()).fetch_optional(conn).await?
-    });
-    let offset = zone.map_or(0, |(zone,)| tariffs::utc_offset_min(&zone, new.now));
     on!(db, conn => {
         sqlx::query(
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, \
-             id_tag, remote_start_id, requested_at, heard_at, utc_offset_min) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested', $8, $9, $10, $10, $11)",
+             id_tag, remote_start_id, requested_at, heard_at, time_zone) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested', $8, $9, $10, $10, (SELECT time_zone FROM chargers WHERE id = $3))",
         )
         .bind(made.id.to_string())
         .bind(made.purchase.to_string())
@@ -69,7 +65,6 @@ pub async fn request(db: &mut Db, new: &NewRequest) -> Result<Requested> {
         .bind(&made.id_tag)
         .bind(made.remote_start_id)
         .bind(new.now.0)
-        .bind(offset)
         .execute(conn)
         .await?;
     });
@@ -131,7 +126,7 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
     let ids: Vec<(String,)> = on!(db, conn => {
         let mut sql = QueryBuilder::new(
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
-             transaction_ref, start_key, review, requested_at, started_at, heard_at, utc_offset_min) ",
+             transaction_ref, start_key, review, requested_at, started_at, heard_at, time_zone) ",
         );
         push_rows(&mut sql, new, |row, new| {
             let s = &new.session;
@@ -150,7 +145,7 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
                 .bind(now.0)
                 .bind(s.started_at.map(|at| at.0))
                 .bind(now.0)
-                .bind(s.tariff.utc_offset_min);
+                .bind(s.tariff.clock.zone().map(str::to_owned));
         });
         sql.push(" ON CONFLICT DO NOTHING RETURNING id");
         sql.build_query_as().fetch_all(conn).await?

@@ -21,25 +21,29 @@ pub async fn merge(db: &mut Db, from: SessionId, into: SessionId, now: Timestamp
             .bind(into.to_string())
             .execute(&mut *conn)
             .await?;
+        sqlx::query("UPDATE reading_bases SET session_id = $2 WHERE session_id = $1")
+            .bind(from.to_string())
+            .bind(into.to_string())
+            .execute(&mut *conn)
+            .await?;
     });
     Ok(())
 }
 
-/// Gives a session the device and the prices of a connector that it did not name at first, by a clock that is so far ahead
-/// of UTC.
+/// Gives a session the device and the prices of a connector that it did not name at first, and the clock of its zone.
 pub async fn attach(
     db: &mut Db,
     session: SessionId,
     device: DeviceId,
     tariff_id: &str,
-    utc_offset_min: i16,
+    time_zone: Option<&str>,
 ) -> Result<()> {
     on!(db, conn => {
-        sqlx::query("UPDATE sessions SET version = version + 1, device_id = $2, tariff_id = $3, utc_offset_min = $4 WHERE id = $1 AND tariff_id IS NULL")
+        sqlx::query("UPDATE sessions SET version = version + 1, device_id = $2, tariff_id = $3, time_zone = $4 WHERE id = $1 AND tariff_id IS NULL")
             .bind(session.to_string())
             .bind(device.to_string())
             .bind(tariff_id)
-            .bind(utc_offset_min)
+            .bind(time_zone)
             .execute(conn)
             .await?;
     });

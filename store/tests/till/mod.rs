@@ -85,7 +85,7 @@ impl Till {
     pub(crate) async fn correct(&self, session: SessionId, wh: i64) {
         let mut db = self.store.begin().await.unwrap();
         let mut session = sessions::by_id(&mut db, session).await.unwrap().unwrap();
-        let point = |at: i64, kind, value| Point { at: Timestamp(session_start(now()) + at), kind, value };
+        let point = |at: i64, kind, value| Point::new(Timestamp(session_start(now()) + at), kind, value);
         session.fold(vec![point(0, PointKind::MeterStart, 0), point(3_600_000, PointKind::End, wh)]);
         settle::correct(&mut db, &session, now()).await.unwrap();
         sessions::save(&mut db, &[&session], now()).await.unwrap();
@@ -220,7 +220,7 @@ fn update(session: SessionId, phase: Phase, at: Timestamp, kind: PointKind, valu
         seq_no: None,
         at,
         start_key: None,
-        points: vec![Point { at, kind, value }],
+        points: vec![Point::new(at, kind, value)],
         reason: None,
     }
 }

@@ -83,7 +83,7 @@ pub(super) struct Desk {
     /// Sessions whose device is needed by another, with the reason: ended before anything else is written.
     displaced: Vec<usize>,
     merges: Vec<(SessionId, SessionId)>,
-    attached: Vec<(SessionId, evm_domain::DeviceId, String, i16)>,
+    attached: Vec<(SessionId, evm_domain::DeviceId, String, Option<String>)>,
     /// Which outcome waits for the number of which entry's transaction.
     numbers: Vec<(usize, usize)>,
     /// Transactions that are over and whose ids were used again.
@@ -155,7 +155,7 @@ impl Desk {
         let taken = match &told.decoded.event {
             ChargerEvent::Transaction(update) => self.take_transaction(told.charger, update),
             ChargerEvent::Status(report) => {
-                self.take_status(told.charger, report);
+                self.take_status(told, report);
                 Taken::default()
             }
             ChargerEvent::Authorize { id_tag } => Taken::tag(self.authorize(told.charger, id_tag)),
@@ -178,14 +178,16 @@ impl Desk {
     }
 
     /// A connector's state tells of the transaction that is open there.
-    fn take_status(&mut self, charger: ChargerId, report: &StatusReport) {
+    fn take_status(&mut self, told: &Told, report: &StatusReport) {
+        let charger = told.charger;
         let Some(state) = report.charging.filter(|_| report.connector > 0) else { return };
         let open = self.entries.iter().position(|entry| {
             let s = &entry.session;
             s.charger == charger && s.status == Status::Active && s.connector == report.connector
         });
         let Some(n) = open else { return };
-        let point = Point { at: report.at, kind: PointKind::State, value: state as i64 };
+        let point =
+            Point { heard: told.reach.heard(report.at), ..Point::new(report.at, PointKind::State, state as i64) };
         let entry = &mut self.entries[n];
         entry.fold_again |= !entry.session.append(point);
         entry.changed = true;

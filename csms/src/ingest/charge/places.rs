@@ -30,12 +30,13 @@ impl Desk {
             && claims
             && !self.is_overtaken(n, connector, began)
         {
-            let tariff = place.tariff_at(began);
-            self.attached.push((session.id, place.device, place.tariff_id.clone(), tariff.utc_offset_min));
             let place = place.clone();
+            let zone = place.tariff.clock.zone().map(str::to_owned);
+            self.attached.push((session.id, place.device, place.tariff_id.clone(), zone));
             let entry = &mut self.entries[n];
             let session = &mut entry.session;
-            (session.device, session.tariff, session.max_power_w) = (Some(place.device), tariff, place.max_power_w);
+            (session.device, session.tariff, session.max_power_w) =
+                (Some(place.device), place.tariff, place.max_power_w);
             session.connector = connector;
             // What was told before is sorted by this tariff's bands and held against this plug's power.
             entry.fold_again = true;
@@ -177,7 +178,7 @@ fn new_session(charger: ChargerId, connector: u32, place: Option<&Place>, update
         connector,
         device: place.map(|p| p.device),
         customer: None,
-        tariff: place.map_or_else(Tariff::default, |p| p.tariff_at(update.at)),
+        tariff: place.map_or_else(Tariff::default, |p| p.tariff.clone()),
         max_power_w: place.and_then(|p| p.max_power_w),
         status: Status::Active,
         id_tag: update.id_tag.clone(),

@@ -20,6 +20,7 @@ impl Desk {
         mut self,
         db: &mut Db,
         outcomes: &mut [Taken],
+        most_readings: u32,
         now: Timestamp,
     ) -> Result<(bool, Vec<Found>)> {
         let mut has_events = self.end_displaced(db, now).await?;
@@ -27,15 +28,19 @@ impl Desk {
         for (from, into) in &self.merges {
             sessions::merge(db, *from, *into, now).await?;
         }
-        for (session, device, tariff_id, utc_offset_min) in &self.attached {
-            sessions::attach(db, *session, *device, tariff_id, *utc_offset_min).await?;
+        for (session, device, tariff_id, zone) in &self.attached {
+            sessions::attach(db, *session, *device, tariff_id, zone.as_deref()).await?;
         }
         self.number(db, outcomes).await?;
         self.insert_new(db, now).await?;
         readings::insert(db, &self.points).await?;
-        for entry in self.entries.iter_mut().filter(|entry| entry.fold_again) {
-            let points = readings::of(db, entry.session.id).await?;
-            entry.session.fold(points);
+        for entry in &mut self.entries {
+            if entry.fold_again {
+                readings::fold(db, &mut entry.session).await?;
+            }
+            if entry.session.meter.kept > i64::from(most_readings) {
+                readings::thin(db, &mut entry.session).await?;
+            }
         }
         let begun: Vec<_> = self
             .entries

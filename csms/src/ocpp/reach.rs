@@ -1,0 +1,73 @@
+//! What a message's dates are held against: when it was received, and when its station was out of touch before that.
+
+use evm_domain::{ChargingState, Dated, Heard, Phase, Point, PointKind, Timestamp, TransactionUpdate};
+use serde_json::Value;
+
+use super::lenient::field;
+
+/// When a station was last heard is kept to some seconds.
+const SLACK_MS: i64 = 60_000;
+/// A station that was never heard before and says that it was offline is believed so far back.
+const OFFLINE_MS: i64 = 7 * 24 * 3_600_000;
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) received: Timestamp,
+    /// From when to when the station is known to have been out of touch.
+    away: Option<(Timestamp, Timestamp)>,
+}
+
+impl Reach {
+    /// `away`: when the station was last heard before its connection, and when that began.
+    pub(crate) fn of(received: Timestamp, away: (Option<Timestamp>, Timestamp), payload: &Value) -> Self {
+        let (heard, connected) = away;
+        let says_offline = field(payload, "offline") == Some(&Value::Bool(true));
+        let since = heard.or_else(|| says_offline.then(|| connected.plus_millis(-OFFLINE_MS)));
+        Self { received, away: since.map(|since| (since.plus_millis(-SLACK_MS), connected)) }
+    }
+
+    /// What is known of a date in the message.
+    pub(crate) fn heard(&self, at: Timestamp) -> Heard {
+        let date = if at == self.received {
+            Dated::AtReceipt
+        } else if self.away.is_some_and(|(since, until)| since <= at && at <= until) {
+            Dated::WhileAway
+        } else {
+            Dated::ByStation
+        };
+        Heard { at: self.received, date }
+    }
+
+    /// Notes with each point of an update how it came, also with the one that its end is.
+    pub(super) fn stamp(&self, update: &mut TransactionUpdate) {
+        if update.phase == Phase::Ended {
+            update.points.push(Point::new(update.at, PointKind::State, ChargingState::Idle as i64));
+        }
+        for point in &mut update.points {
+            point.heard = self.heard(point.at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_date_is_known_for_what_it_is() {
+        let hours = |n: i64| Timestamp(1_795_000_000_000 + n * 3_600_000);
+        let dated = |since: Option<i64>, offline: bool, at: i64| {
+            let payload = json!({ "offline": offline });
+            Reach::of(hours(0), (since.map(hours), hours(-1)), &payload).heard(hours(at)).date
+        };
+        assert_eq!(dated(None, false, -2), Dated::ByStation);
+        assert_eq!(dated(Some(-3), false, -2), Dated::WhileAway);
+        assert_eq!(dated(Some(-3), false, -4), Dated::ByStation, "it was there");
+        assert_eq!(dated(Some(-3), true, -4), Dated::ByStation, "whatever it says");
+        assert_eq!(dated(None, true, -4), Dated::WhileAway);
+        assert_eq!(dated(None, true, -24 * 8), Dated::ByStation);
+        assert_eq!(dated(Some(-3), false, 0), Dated::AtReceipt);
+    }
+}
