@@ -40,6 +40,11 @@ impl Program {
 
     /// Starts it, or starts it again with the same data on the same ports.
     pub async fn restart(&mut self) {
+        assert!(self.try_restart().await, "the program ended instead of starting");
+    }
+
+    /// Starts it like [`Self::restart`]; false where it died before it was ready.
+    pub async fn try_restart(&mut self) -> bool {
         assert!(self.child.is_none(), "the program runs");
         let ready = self.dir.join("listening.json");
         let _ = std::fs::remove_file(&ready);
@@ -59,13 +64,17 @@ impl Program {
             .spawn()
             .unwrap();
         let child = self.child.insert(child);
-        let listening: Value = until("the program to be ready", Duration::from_secs(60), async || {
-            if let Ok(Some(status)) = child.try_wait() {
-                panic!("the program ended with {status} instead of starting");
+        let listening: Option<Value> = until("the program to be ready", Duration::from_secs(60), async || {
+            if let Ok(Some(_)) = child.try_wait() {
+                return Some(None);
             }
-            serde_json::from_str(&std::fs::read_to_string(&ready).ok()?).ok()
+            serde_json::from_str(&std::fs::read_to_string(&ready).ok()?).ok().map(Some)
         })
         .await;
+        let Some(listening) = listening else {
+            self.child = None;
+            return false;
+        };
         for (key, name) in [("http", "EVM_HTTP_ADDR"), ("ocpp", "EVM_OCPP_ADDR"), ("nats_hub", "EVM_NATS_HUB_ADDR")] {
             if let Some(address) = listening[key].as_str() {
                 self.env.insert(name.into(), address.to_owned());
@@ -73,6 +82,7 @@ impl Program {
         }
         self.http = listening["http"].as_str().map(|address| format!("http://{address}")).unwrap_or_default();
         self.ocpp = listening["ocpp"].as_str().map(|address| address.parse().unwrap());
+        true
     }
 
     /// Ends the process as a power failure would: SIGKILL.
