@@ -21,7 +21,7 @@ pub(crate) async fn kept(store: &Store, stations: &[Station]) -> anyhow::Result<
         let mut ids = HashSet::new();
         let mut before = None;
         loop {
-            let page = frames::newest(&mut db, charger.id, before, PAGE).await?;
+            let page = frames::newest(&mut db, charger.id, before, PAGE, i32::MAX).await?;
             let Some(last) = page.last() else { break };
             before = Some(last.id);
             if let Some(odd) = page.iter().find(|frame| frame.problem.is_some()) {

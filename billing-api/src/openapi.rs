@@ -58,6 +58,7 @@ fn operators() -> OpenApiRouter<App> {
         .routes(routes!(operator::chargers::chargers))
         .routes(routes!(operator::command::command))
         .routes(routes!(operator::messages::messages))
+        .routes(routes!(operator::messages::message))
         .routes(routes!(operator::sessions::sessions))
         .routes(routes!(operator::purchases::purchases))
         .routes(routes!(operator::customers::customers))

@@ -3,6 +3,7 @@
 //! `listener` → `handshake` → `connection` (one task a socket) → `ocpp` (frames to events) → `ingest` (one commit
 //! for what many sockets bring) → answer. `live` sends the running figures and ends what fell silent.
 
+mod allowance;
 mod connection;
 mod handshake;
 mod ingest;
@@ -43,6 +44,13 @@ pub struct Config {
     pub keep_frames: Duration,
     /// Most bytes of one frame.
     pub max_frame: usize,
+    /// Most bytes of long messages, and of what is made of them, at a time; whoever comes then waits.
+    pub max_room: u64,
+    /// Most bytes of one charger's messages that are kept a day.
+    pub frame_bytes_a_day: u64,
+    /// Silence after which a charger is pinged; an answer may take a sixth of it, and after three that do not come the
+    /// connection is over.
+    pub ping_every: Duration,
     /// Most sockets that have said what they want, chargers above all.
     pub max_connections: usize,
     /// Most sockets beside these, that have not said so yet.
@@ -66,8 +74,11 @@ impl Config {
             most_readings: 20_000,
             stop_at_balance: false,
             keep_frames: Duration::from_secs(30 * 24 * 3600),
-            // A StopTransaction of a whole day with a sample every 5 s has 3 MB; refused, it would come again for ever.
-            max_frame: 4 * 1024 * 1024,
+            // A StopTransaction of three days with a sample every 5 s has 10 MB; refused, it would come again for ever.
+            max_frame: 16 * 1024 * 1024,
+            max_room: 256 * 1024 * 1024,
+            frame_bytes_a_day: 100 * 1024 * 1024,
+            ping_every: Duration::from_secs(60),
             max_connections: 50_000,
             max_strangers: 12_500,
             handshake_time: Duration::from_secs(10),
@@ -86,6 +97,9 @@ struct Node {
     door: handshake::Door,
     registry: Arc<registry::Registry>,
     ingest: ingest::Ingest,
+    allowances: allowance::Allowances,
+    /// For the long messages of all sockets.
+    room: Arc<tokio::sync::Semaphore>,
 }
 
 /// Serves chargers until `shutdown`, then closes their sockets.
@@ -103,7 +117,8 @@ pub async fn run(
     let registry = Arc::new(registry::Registry::default());
     let (ingest, writers) = ingest::start(&store, &bus, &config, &id, &registry);
     let door = handshake::Door::new(&config);
-    let node = Arc::new(Node { id, store, bus, config, door, registry, ingest });
+    let (allowances, room) = (allowance::Allowances::default(), connection::room(config.max_room));
+    let node = Arc::new(Node { id, store, bus, config, door, registry, ingest, allowances, room });
     live::renew_node(&node).await?;
     let work = live::start(&node, &shutdown);
     listener::run(listener, node.clone(), shutdown).await;

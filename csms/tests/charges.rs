@@ -90,7 +90,7 @@ impl System {
 
     async fn frames(&self, action: &str) -> Vec<Frame> {
         let mut db = self.store.read().await.unwrap();
-        let mut all = frames::newest(&mut db, self.station, None, 1000).await.unwrap();
+        let mut all = frames::newest(&mut db, self.station, None, 1000, i32::MAX).await.unwrap();
         all.retain(|frame| frame.action == action);
         all
     }

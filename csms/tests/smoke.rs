@@ -72,7 +72,7 @@ async fn an_unknown_card_gets_no_energy(version: Version, name: &str) {
     let mut db = system.store.read().await.unwrap();
     let stored = chargers::by_identity(&mut db, name).await.unwrap().unwrap();
     assert!(stored.online && stored.vendor.is_some());
-    let kept = frames::newest(&mut db, stored.id, None, 100).await.unwrap();
+    let kept = frames::newest(&mut db, stored.id, None, 100, i32::MAX).await.unwrap();
     assert!(kept.iter().any(|frame| frame.action == "BootNotification"));
     drop(db);
     charger.shutdown().await;

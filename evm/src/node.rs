@@ -153,6 +153,8 @@ impl Node {
             max_connections: usize::try_from(sockets.chargers)?,
             max_strangers: usize::try_from(sockets.strangers)?,
             trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
+            ping_every: Duration::from_secs(settings.ping_every_s.max(1).into()),
+            frame_bytes_a_day: u64::from(settings.messages_mb_per_day) * 1024 * 1024,
             ..csms::Config::new(key)
         };
         let (store, shutdown) = (self.store.clone(), self.shutdown.clone());

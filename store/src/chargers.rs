@@ -244,14 +244,19 @@ pub async fn seen(db: &mut Db, seen: &[(ChargerId, Timestamp)]) -> Result<()> {
     Ok(())
 }
 
-/// Notes connector states, the last of each connector.
+/// Connectors of a station whose states are kept beside those of its devices.
+const MOST_CONNECTORS: i64 = 64;
+
+/// Notes connector states, the last of each connector. Of connectors that were neither registered nor told before, only so
+/// many are noted.
 pub async fn set_states(db: &mut Db, reports: &[(ChargerId, StatusReport)]) -> Result<()> {
     let last: std::collections::BTreeMap<_, _> =
         reports.iter().map(|(charger, report)| ((*charger, report.connector), report)).collect();
     let last: Vec<_> = last.into_iter().collect();
     for last in last.chunks(1000) {
         on!(&mut *db, conn => {
-            let mut sql = QueryBuilder::new("INSERT INTO connectors (charger_id, connector, state, error, at) ");
+            let mut sql =
+                QueryBuilder::new("INSERT INTO connectors (charger_id, connector, state, error, at) SELECT v.* FROM (");
             push_rows(&mut sql, last, |row, ((charger, connector), report)| {
                 row.bind(charger.to_string())
                     .bind(i32::try_from(*connector).unwrap_or_default())
@@ -260,6 +265,11 @@ pub async fn set_states(db: &mut Db, reports: &[(ChargerId, StatusReport)]) -> R
                     .bind(report.at.0);
             });
             sql.push(
+                ") AS v WHERE EXISTS (SELECT 1 FROM connectors k WHERE k.charger_id = v.column1 AND k.connector = v.column2) \
+                 OR EXISTS (SELECT 1 FROM devices d WHERE d.charger_id = v.column1 AND d.connector = v.column2) \
+                 OR (SELECT COUNT(*) FROM connectors k WHERE k.charger_id = v.column1) < ",
+            );
+            sql.push_bind(MOST_CONNECTORS).push(
                 " ON CONFLICT (charger_id, connector) DO UPDATE SET state = excluded.state, error = excluded.error, at = excluded.at",
             );
             sql.build().execute(conn).await?;

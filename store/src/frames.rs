@@ -32,6 +32,15 @@ pub struct NewFrame {
     pub answered_at: Option<Timestamp>,
 }
 
+impl NewFrame {
+    /// No message, but a remark on those of a charger.
+    pub fn remark(charger: ChargerId, epoch: i64, problem: String, at: Timestamp) -> Self {
+        let (message_id, action, payload) = (String::new(), String::new(), String::new());
+        let (answer, answered_at, problem) = (None, None, Some(problem));
+        Self { charger, epoch, incoming: true, message_id, action, payload, answer, problem, at, answered_at }
+    }
+}
+
 /// Keeps frames.
 pub async fn insert(db: &mut Db, frames: &[NewFrame]) -> Result<()> {
     for frames in frames.chunks(500) {
@@ -43,10 +52,10 @@ pub async fn insert(db: &mut Db, frames: &[NewFrame]) -> Result<()> {
                 row.bind(frame.charger.to_string())
                     .bind(frame.epoch)
                     .bind(frame.incoming)
-                    .bind(&frame.message_id)
-                    .bind(&frame.action)
-                    .bind(&frame.payload)
-                    .bind(&frame.answer)
+                    .bind(storable(&frame.message_id))
+                    .bind(storable(&frame.action))
+                    .bind(storable(&frame.payload))
+                    .bind(frame.answer.as_deref().map(storable))
                     .bind(&frame.problem)
                     .bind(frame.at.0)
                     .bind(frame.answered_at.map(|at| at.0));
@@ -55,6 +64,11 @@ pub async fn insert(db: &mut Db, frames: &[NewFrame]) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// PostgreSQL keeps no NUL in a text.
+fn storable(text: &str) -> String {
+    text.replace('\0', "")
 }
 
 /// A kept frame.
@@ -70,10 +84,14 @@ pub struct Frame {
     pub message_id: String,
     /// The OCPP action.
     pub action: String,
-    /// The payload as text.
+    /// The payload as text, or its beginning.
     pub payload: String,
-    /// The answer as text.
+    /// Characters of the whole payload.
+    pub payload_length: i64,
+    /// The answer as text, or its beginning.
     pub answer: Option<String>,
+    /// Characters of the whole answer.
+    pub answer_length: Option<i64>,
     /// Why it was set aside.
     pub problem: Option<String>,
     /// Time of receipt or sending, ms since 1970.
@@ -82,18 +100,39 @@ pub struct Frame {
     pub answered_at: Option<i64>,
 }
 
-/// A charger's frames, newest first, older than the frame `before`.
-pub async fn newest(db: &mut Db, charger: ChargerId, before: Option<i64>, limit: i64) -> Result<Vec<Frame>> {
+/// The columns of a [`Frame`], its texts cut to `$2` characters.
+macro_rules! frame_columns {
+    () => {
+        "id, epoch, incoming, message_id, action, substr(payload, 1, $2) AS payload, CAST(length(payload) AS BIGINT) AS \
+         payload_length, substr(answer, 1, $2) AS answer, CAST(length(answer) AS BIGINT) AS answer_length, problem, at, \
+         answered_at"
+    };
+}
+
+/// A charger's frames, newest first, older than the frame `before`; of a payload or an answer `most` characters.
+pub async fn newest(db: &mut Db, charger: ChargerId, before: Option<i64>, limit: i64, most: i32) -> Result<Vec<Frame>> {
     Ok(on!(db, conn => {
-        sqlx::query_as(
-            "SELECT id, epoch, incoming, message_id, action, payload, answer, problem, at, answered_at FROM frames \
-             WHERE charger_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-        )
+        sqlx::query_as(concat!(
+            "SELECT ", frame_columns!(), " FROM frames WHERE charger_id = $1 AND id < $3 ORDER BY id DESC LIMIT $4",
+        ))
         .bind(charger.to_string())
+        .bind(most)
         .bind(before.unwrap_or(i64::MAX))
         .bind(limit)
         .fetch_all(conn)
         .await?
+    }))
+}
+
+/// One of a charger's frames, whole.
+pub async fn by_id(db: &mut Db, charger: ChargerId, id: i64) -> Result<Option<Frame>> {
+    Ok(on!(db, conn => {
+        sqlx::query_as(concat!("SELECT ", frame_columns!(), " FROM frames WHERE charger_id = $1 AND id = $3"))
+            .bind(charger.to_string())
+            .bind(i32::MAX)
+            .bind(id)
+            .fetch_optional(conn)
+            .await?
     }))
 }
 

@@ -181,6 +181,11 @@ impl RawCharger {
         let _ = out.send(Message::text(text)).await;
     }
 
+    /// Sends a text in a binary message.
+    pub async fn send_as_binary(&self, text: &str) {
+        let _ = self.out.lock().await.send(Message::binary(text.as_bytes().to_vec())).await;
+    }
+
     /// Sends a CALL and waits for what it comes to.
     pub async fn call(&mut self, action: &str, payload: Value) -> Reply {
         self.next_id += 1;

@@ -213,6 +213,10 @@ impl State {
                 conversation.messages.push(Passed { from_charger, text });
             }
             Found::Close(code) if !from_charger => conversation.close_code = Some(code),
+            // Some stations send their text so.
+            Found::Binary(bytes) if from_charger => {
+                self.note(index, from_charger, Found::Text(String::from_utf8_lossy(&bytes).into_owned()));
+            }
             Found::Binary(_) | Found::Garbage(_) if !from_charger => {
                 self.violations.push(format!("to {}: not a text message: {found:?}", conversation.identity));
             }
@@ -223,8 +227,11 @@ impl State {
 
 /// The message id and the action of whatever may be answered; a number stands for its text, and a missing action is empty.
 fn asked(text: &str) -> Option<(String, String)> {
+    // Control bytes are dropped, and what stands behind a NUL that ends the frame.
+    let clean: String = text.trim_start_matches('\u{feff}').chars().filter(|c| *c >= ' ').collect();
     // Part by part: a payload that cannot be read is answered too.
-    let parts: Vec<&serde_json::value::RawValue> = serde_json::from_str(text).ok()?;
+    let mut values = serde_json::Deserializer::from_str(&clean).into_iter::<Vec<&serde_json::value::RawValue>>();
+    let parts = values.next()?.ok()?;
     let word = |index: usize| match serde_json::from_str(parts.get(index)?.get()) {
         Ok(Value::String(word)) => Some(word),
         Ok(Value::Number(number)) => Some(number.to_string()),

@@ -32,16 +32,18 @@ async fn dies_at(shop: &mut Shop, point: &str, deed: impl AsyncFnOnce(&Shop)) {
     shop.world.program.stop().await;
     shop.world.program.set("EVM_FAILPOINTS_ALLOWED", "1");
     shop.world.program.set("EVM_FAILPOINT", point);
-    let started = shop.world.program.try_restart().await;
-    if started {
+    let died = format!("name=\"{point}\"");
+    if shop.world.program.try_restart().await {
         deed(shop).await;
         shop.world.program.dies().await;
-    }
-    assert!(shop.world.program.log().contains(&format!("name=\"{point}\"")), "it did not die at {point}");
-    shop.world.program.set("EVM_FAILPOINT", "");
-    shop.world.program.restart().await;
-    if !started {
-        // What an earlier deed left in the outbox was published, and it died, before it was ready.
+        assert!(shop.world.program.log().contains(&died), "it did not die at {point}");
+        shop.world.program.set("EVM_FAILPOINT", "");
+        shop.world.program.restart().await;
+    } else {
+        // It published what an earlier deed had left, and died of that before it was ready.
+        assert!(shop.world.program.log().contains(&died), "it did not die at {point}");
+        shop.world.program.set("EVM_FAILPOINT", "");
+        shop.world.program.restart().await;
         deed(shop).await;
     }
     shop.reconnect().await;

@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use evm_bus::Command;
 use evm_bus::charger::{ChargerReply, ChargerRequest};
-use evm_domain::{SessionId, Timestamp};
+use evm_domain::{Id, SessionId, Timestamp};
 use evm_store::frames::NewFrame;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::pings::pong_time;
 use super::{Connection, End, Samples};
+use crate::allowance::Keep;
 use crate::ingest::Then;
 use crate::ocpp::schema::{self, Misfit};
 use crate::ocpp::{self, frame, secrets};
+
+/// Passwords that are remembered of those a station was told.
+const MOST_SECRETS: usize = 8;
 
 /// A customer watches: samples should come at least this often.
 const SAMPLE_SECONDS: u32 = 5;
@@ -27,7 +32,16 @@ pub(super) struct Outstanding {
     payload: String,
     sent_at: Timestamp,
     pub(super) deadline: Instant,
+    /// Until when the station must have been heard, whatever it says, since the CALL went out.
+    alive_by: Option<(Instant, Instant)>,
     asker: Asker,
+}
+
+impl Outstanding {
+    /// When to look whether it was answered.
+    pub(super) fn next_at(&self) -> Instant {
+        self.alive_by.map_or(self.deadline, |(_, by)| by.min(self.deadline))
+    }
 }
 
 /// Who wants the answer.
@@ -42,6 +56,22 @@ pub(super) enum Asker {
     Ended(SessionId),
     /// What the station is to measure: whether it took that.
     Setup,
+}
+
+/// A CALLRESULT's payload, or a CALLERROR's code, description and details.
+type Answer = Result<Value, (String, String, Value)>;
+
+impl Asker {
+    async fn hears(self, reply: &ChargerReply) {
+        if let Self::Customer(command) | Self::Operator(command) = self {
+            respond(command, reply).await;
+        }
+    }
+}
+
+/// Some stations give ids back in other letters.
+fn is_same(id: &str, ours: &str) -> bool {
+    id.trim().eq_ignore_ascii_case(ours)
 }
 
 impl Connection {
@@ -91,7 +121,9 @@ impl Connection {
             Ok(()) => self.call(action, &payload, OWN_ANSWER, asker).await,
             // E.g. a transaction id longer than the version allows.
             Err(misfit) => {
-                tracing::info!(charger = %self.charger, action, ?misfit, "cannot be asked");
+                if let Some(more) = self.allowance.line() {
+                    tracing::info!(charger = %self.charger, action, ?misfit, more, "cannot be asked");
+                }
                 Ok(())
             }
         }
@@ -104,30 +136,71 @@ impl Connection {
         timeout: Duration,
         asker: Asker,
     ) -> Result<(), End> {
-        let id = evm_store::new_id().to_string();
+        let (id, now) = (evm_store::new_id().to_string(), Instant::now());
+        let is_customers = matches!(asker, Asker::Customer(_));
         let text = frame::call(&id, &action, payload);
+        self.told_secrets.extend(secrets::told(payload));
+        self.told_secrets.drain(..self.told_secrets.len().saturating_sub(MOST_SECRETS));
         self.outstanding = Some(Outstanding {
             id,
-            payload: secrets::hide(&action, payload).to_string(),
+            payload: self.kept(&payload.to_string()),
             action,
             sent_at: evm_store::now(),
-            deadline: Instant::now() + timeout,
+            deadline: now + timeout,
+            alive_by: is_customers.then(|| (now, now + pong_time(self.node.config.ping_every))),
             asker,
         });
-        self.send(text).await
+        self.send(text).await?;
+        if is_customers { self.ping_along().await } else { Ok(()) }
     }
 
-    pub(super) async fn on_answer(&mut self, id: &str, answer: Result<Value, (String, String, Value)>) {
-        let Some(done) = self.outstanding.take_if(|outstanding| outstanding.id == id) else {
-            tracing::info!(charger = %self.charger, id, "an answer came too late, or to nothing; dropped");
-            return;
+    /// Gives the CALL under way up where its time is over, or nothing at all came back since.
+    pub(super) async fn look_after_call(&mut self, now: Instant) {
+        let heard_at = self.heard_at();
+        let Some(outstanding) = &mut self.outstanding else { return };
+        let mut is_dead = false;
+        if let Some((sent_at, by)) = outstanding.alive_by
+            && (by <= now || heard_at > sent_at)
+        {
+            outstanding.alive_by = None;
+            is_dead = heard_at <= sent_at && self.allowance.pongs();
+        }
+        if outstanding.deadline <= now || is_dead {
+            self.give_up(ChargerReply::NoAnswer).await;
+        }
+    }
+
+    /// What the station answers to a CALL of ours: a CALLRESULT, a CALLERROR, or nothing that can be read.
+    pub(super) async fn on_answer(&mut self, id: &str, text: &str, answer: Option<Answer>) {
+        let Some(outstanding) = &self.outstanding else { return self.on_stray_answer(id) };
+        // An id of ours is that of a CALL that nobody waits for any more; any other is a broken answer to this one.
+        if !is_same(id, &outstanding.id) {
+            let is_ours = id.trim().parse::<Id>().is_ok();
+            return if is_ours { self.on_stray_answer(id) } else { self.give_up_for(text).await };
+        }
+        let answer = match answer {
+            Some(Ok(payload)) if !payload.is_object() && !payload.is_null() => None,
+            answer => answer,
         };
+        let Some(answer) = answer else { return self.give_up_for(text).await };
+        let Some(done) = self.outstanding.take() else { return };
         let kept = match &answer {
             Ok(payload) => payload.to_string(),
             Err((code, description, details)) => serde_json::json!([code, description, details]).to_string(),
         };
-        self.note_call(&done, Some(kept), None).await;
-        match (done.asker, answer) {
+        self.note_call(&done, Some(self.kept(&kept)), None).await;
+        self.pass_on(done.asker, answer).await;
+    }
+
+    fn on_stray_answer(&mut self, id: &str) {
+        self.pause();
+        if let Some(more) = self.allowance.line() {
+            tracing::info!(charger = %self.charger, id, more, "an answer came too late, or to nothing; dropped");
+        }
+    }
+
+    async fn pass_on(&mut self, asker: Asker, answer: Answer) {
+        match (asker, answer) {
             (Asker::Customer(command) | Asker::Operator(command), Err((code, description, details))) => {
                 respond(command, &ChargerReply::Error { code, description, details }).await;
             }
@@ -148,20 +221,50 @@ impl Connection {
         }
     }
 
+    /// Whether a CALL of the station is ours, sent back.
+    pub(super) fn is_echo(&self, id: &str, action: &str) -> bool {
+        self.outstanding
+            .as_ref()
+            .is_some_and(|outstanding| is_same(id, &outstanding.id) && outstanding.action == action)
+    }
+
+    /// Whether a text that is no frame can only be the answer that is waited for.
+    pub(super) fn is_broken_answer(&self, text: &str) -> bool {
+        self.outstanding
+            .as_ref()
+            .is_some_and(|outstanding| text.contains(&outstanding.id) || !frame::begins_as_call(text))
+    }
+
+    /// The answer that is waited for cannot be read: the next in the queue, perhaps a customer's stop, must not wait for it.
+    pub(super) async fn give_up_for(&mut self, answer: &str) {
+        let Some(done) = self.outstanding.take() else { return };
+        let kept = self.kept_in_part(answer);
+        self.note_call(&done, Some(kept), Some("the answer cannot be read".to_owned())).await;
+        self.goes_without(done.asker, &ChargerReply::NoAnswer).await;
+    }
+
     /// Tells the asker of the CALL under way that no answer comes.
     pub(super) async fn give_up(&mut self, reply: ChargerReply) {
         let Some(done) = self.outstanding.take() else { return };
         let problem = if reply == ChargerReply::NoAnswer { "no answer in time" } else { "the connection ended" };
         self.note_call(&done, None, Some(problem.to_owned())).await;
-        match done.asker {
-            Asker::Customer(command) | Asker::Operator(command) => respond(command, &reply).await,
+        self.goes_without(done.asker, &reply).await;
+    }
+
+    async fn goes_without(&mut self, asker: Asker, reply: &ChargerReply) {
+        match asker {
             // A station that does not answer is asked for nothing more.
             Asker::Setup => self.give_up_setup(),
-            Asker::Ended(_) | Asker::Nobody => {}
+            asker => asker.hears(reply).await,
         }
     }
 
     async fn note_call(&self, done: &Outstanding, answer: Option<String>, problem: Option<String>) {
+        let bytes = done.payload.len() + answer.as_ref().map_or(0, String::len);
+        let keep = self.allowance.keep(bytes, false, self.node.config.frame_bytes_a_day, done.sent_at);
+        if keep == Keep::Nothing {
+            return;
+        }
         let frame = NewFrame {
             charger: self.charger,
             epoch: self.epoch,

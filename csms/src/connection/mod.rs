@@ -4,6 +4,9 @@
 //! when the store is slow. One CALL of ours is under way at a time; crossing CALLs are fine.
 
 mod calls;
+mod inbound;
+mod intake;
+mod pings;
 mod setup;
 
 use std::collections::VecDeque;
@@ -13,7 +16,7 @@ use std::time::Duration;
 
 use evm_bus::charger::ChargerReply;
 use evm_bus::{Commands, subject};
-use evm_domain::{ChargerEvent, ChargerId, Phase, Timestamp};
+use evm_domain::{ChargerId, Timestamp};
 use evm_ports::Place;
 use evm_store::chargers::Arrival;
 use evm_store::frames::NewFrame;
@@ -28,29 +31,25 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use self::calls::Outstanding;
+use self::intake::Intake;
+pub(crate) use self::intake::room;
+use self::pings::Pings;
 use self::setup::Setup;
 use crate::Node;
+use crate::allowance::{Allowance, Keep};
 use crate::handshake::{self, Refusal};
-use crate::ingest::{Then, Told};
-use crate::ocpp::frame::{self, BadFrame, ErrorCode, Frame};
-use crate::ocpp::{self, Decision, Reach, Version};
+use crate::ingest::Then;
+use crate::ocpp::Version;
 use crate::registry::{Held, Why};
 
 /// How long a station may take to read what it is sent.
 const SEND_TIME: Duration = Duration::from_secs(30);
 /// How long the farewell may take.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// A silent station is pinged this often, so that a dead line shows.
-const PING_EVERY: Duration = Duration::from_secs(60);
-/// Silence that ends a connection, in heartbeat intervals. Some stations never send a pong, so any frame counts.
-const SILENT_HEARTBEATS: u32 = 3;
-/// A running charge without a sample for so long is asked for more, once a connection.
-const SAMPLE_PATIENCE: Duration = Duration::from_secs(8);
+/// Time for what is looked after now and then.
+const LOOK_AROUND: Duration = Duration::from_secs(60);
 
-/// Questions of ours that wait for the station; it makes no sense to pile them up.
-const MOST_FOLLOW_UPS: usize = 8;
-
-type Socket = WebSocketStream<TcpStream>;
+type Socket = WebSocketStream<Intake>;
 
 /// Serves one socket from its first byte to its last.
 pub(crate) async fn run(
@@ -98,6 +97,11 @@ pub(crate) async fn run(
                     setup: None,
                     heard_at: Instant::now(),
                     outstanding: None,
+                    told_secrets: Vec::new(),
+                    allowance: node.allowances.of(charger),
+                    pings: Pings::default(),
+                    resumes_at: None,
+                    left_out_at: Instant::now(),
                     follow_ups: VecDeque::new(),
                     samples: Samples::Quiet,
                 };
@@ -111,13 +115,17 @@ pub(crate) async fn run(
 }
 
 async fn websocket(stream: TcpStream, rest: Vec<u8>, node: &Node) -> Socket {
-    let config = WebSocketConfig::default()
+    let intake = Intake::new(stream, &node.room, node.config.max_frame).after(&rest);
+    WebSocketStream::from_partially_read(intake, rest, Role::Server, Some(limits(node))).await
+}
+
+fn limits(node: &Node) -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(2048)
         .write_buffer_size(0)
         .max_write_buffer_size(1024 * 1024)
         .max_message_size(Some(node.config.max_frame))
-        .max_frame_size(Some(node.config.max_frame));
-    WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await
+        .max_frame_size(Some(node.config.max_frame))
 }
 
 /// Makes the socket reachable for commands and tells other nodes that older ones are over.
@@ -169,6 +177,14 @@ struct Connection {
     setup: Option<Setup>,
     heard_at: Instant,
     outstanding: Option<Outstanding>,
+    /// Passwords that the station was told here: it may tell them again in any place.
+    told_secrets: Vec<String>,
+    allowance: Arc<Allowance>,
+    pings: Pings,
+    /// Until when it is not read, for what it sends is good for nothing.
+    resumes_at: Option<Instant>,
+    /// When it was last told how much was left out.
+    left_out_at: Instant,
     /// What is to be asked of the station because of what it told.
     follow_ups: VecDeque<Then>,
     samples: Samples,
@@ -198,7 +214,11 @@ impl Connection {
                 () = &mut ended => Err(farewell(held.why())),
                 Some(command) = commands.next(), if self.outstanding.is_none() => Box::pin(self.on_command(command)).await,
                 () = &mut timer => Box::pin(self.on_time()).await,
-                message = self.socket.next() => self.on_message(message).await,
+                message = self.socket.next(), if self.resumes_at.is_none() => {
+                    let done = self.on_message(message).await;
+                    Box::pin(self.give_room_back()).await;
+                    done
+                }
             };
             if let Err(end) = done {
                 break end;
@@ -224,6 +244,7 @@ impl Connection {
             }
         };
         Box::pin(self.give_up(ChargerReply::Disconnected)).await;
+        Box::pin(self.say_what_was_left_out()).await;
         // Those still in the queue were not sent.
         while let Some(Some(command)) = commands.next().now_or_never() {
             Box::pin(calls::respond(command, &ChargerReply::Disconnected)).await;
@@ -233,9 +254,13 @@ impl Connection {
     }
 
     fn next_deadline(&self) -> Instant {
-        let mut next = Instant::now() + PING_EVERY;
+        let mut next = Instant::now() + LOOK_AROUND;
+        next = next.min(self.pings.next_at(self.heard_at(), self.node.config.ping_every));
         if let Some(outstanding) = &self.outstanding {
-            next = next.min(outstanding.deadline);
+            next = next.min(outstanding.next_at());
+        }
+        if let Some(at) = self.resumes_at {
+            next = next.min(at);
         }
         if let Samples::Watched(at) = self.samples {
             next = next.min(at);
@@ -243,146 +268,68 @@ impl Connection {
         self.next_setup().map_or(next, |at| next.min(at))
     }
 
-    async fn on_message(&mut self, message: Option<Result<Message, WsError>>) -> Result<(), End> {
-        let text = match message {
-            Some(Ok(Message::Text(text))) => text,
-            // Some stations send their text so.
-            Some(Ok(Message::Binary(bytes))) => String::from_utf8_lossy(&bytes).into_owned().into(),
-            Some(Ok(Message::Close(_))) | None => return Err((CloseCode::Normal, "closed by the charger")),
-            Some(Ok(_)) => {
-                self.hear();
-                return Ok(());
-            }
-            Some(Err(WsError::Utf8(_))) => return Err((CloseCode::Invalid, "the text is not UTF-8")),
-            Some(Err(WsError::Capacity(_))) => return Err((CloseCode::Size, "the frame is too large")),
-            Some(Err(_)) => return Err((CloseCode::Protocol, "the connection broke")),
-        };
-        self.hear();
-        match frame::parse(&text) {
-            Ok(Frame::Call { id, action, payload }) => self.on_call(id, action, payload.get()).await,
-            Ok(Frame::Result { id, payload }) => {
-                Box::pin(self.on_answer(&id, Ok(payload))).await;
-                Ok(())
-            }
-            Ok(Frame::Error { id, code, description, details }) => {
-                Box::pin(self.on_answer(&id, Err((code, description, details)))).await;
-                Ok(())
-            }
-            Err(_) if text.trim().is_empty() => Ok(()),
-            Err(bad) => Box::pin(self.on_bad_frame(&text, bad)).await,
+    /// A long message is done: its bytes, and the buffer that it was read into, need not stay.
+    async fn give_room_back(&mut self) {
+        if self.socket.get_mut().done() {
+            let (room, longest) = (&self.node.room, self.node.config.max_frame);
+            let hollow = WebSocketStream::from_raw_socket(Intake::hollow(room, longest), Role::Server, None).await;
+            let intake = std::mem::replace(&mut self.socket, hollow).into_inner();
+            self.socket = WebSocketStream::from_raw_socket(intake, Role::Server, Some(limits(&self.node))).await;
         }
     }
 
+    /// Counts a frame that is good for nothing. Who sends very many is read no faster than that.
+    fn pause(&mut self) {
+        let wait = self.allowance.useless();
+        self.resumes_at = (!wait.is_zero()).then(|| Instant::now() + wait);
+    }
+
+    /// When anything came from it, were it a part of a message.
+    fn heard_at(&self) -> Instant {
+        self.heard_at.max(self.socket.get_ref().read_at())
+    }
+
     fn hear(&mut self) {
+        self.pings.answered();
         self.heard_at = Instant::now();
         self.held.heard(evm_store::now());
     }
 
-    async fn on_call(&mut self, id: String, action: String, payload: &str) -> Result<(), End> {
-        let received = evm_store::now();
-        if action == "Heartbeat" {
-            return self.send(frame::result(&id, &ocpp::heartbeat_answer(received))).await;
-        }
-        // What cannot be read must not be taken for an empty payload: an empty stop ends a charge.
-        let value = frame::value(payload).filter(|value| value.is_object() || value.is_null());
-        let Some(value) = value else {
-            let why = "the payload is no object that can be read";
-            return Box::pin(self.refuse(id, action, payload, ErrorCode::Formation, why)).await;
-        };
-        let reach = Reach::of(received, self.away, &value);
-        let decoded = match ocpp::decode(self.version, &action, &value, &reach) {
-            Decision::Heartbeat => return self.send(frame::result(&id, &ocpp::heartbeat_answer(received))).await,
-            Decision::Unknown => {
-                let why = "no such message from a station";
-                return Box::pin(self.refuse(id, action, payload, ErrorCode::NotImplemented, why)).await;
-            }
-            Decision::Ingest(decoded) => decoded,
-        };
-        let boots = matches!(decoded.event, ChargerEvent::Booted { .. });
-        self.watch_samples(&decoded.event);
-        let told = Told {
-            charger: self.charger,
-            epoch: self.epoch,
-            version: self.version,
-            received,
-            reach,
-            message_id: id,
-            action,
-            payload: payload.to_owned(),
-            decoded,
-        };
-        // No answer, no error: the station keeps what it said and says it again to whoever answers next.
-        let Some(answer) = self.node.ingest.tell(told).await else {
-            return Err(farewell(Why::StoreDown));
-        };
-        self.booted |= boots;
-        if boots && self.setup.is_none() {
-            self.setup = Some(Setup::new(self.version));
-        }
-        if let Some(then) = answer.then.filter(|_| self.booted && self.follow_ups.len() < MOST_FOLLOW_UPS) {
-            self.follow_ups.push_back(then);
-        }
-        self.send(answer.text).await
-    }
-
-    fn watch_samples(&mut self, event: &ChargerEvent) {
-        let ChargerEvent::Transaction(update) = event else { return };
-        self.samples = match (&self.samples, update.phase) {
-            (Samples::Asked, _) => Samples::Asked,
-            (_, Phase::Ended) => Samples::Quiet,
-            (_, Phase::Started | Phase::Updated) => Samples::Watched(Instant::now() + SAMPLE_PATIENCE),
-        };
-    }
-
-    async fn refuse(
-        &mut self,
-        id: String,
-        action: String,
-        payload: &str,
-        code: ErrorCode,
-        why: &str,
-    ) -> Result<(), End> {
-        let text = frame::error(self.version, &id, code, why);
-        self.note(true, id, action, payload.to_owned(), Some(text.clone()), Some(why.to_owned())).await;
-        self.send(text).await
-    }
-
-    async fn on_bad_frame(&mut self, text: &str, bad: BadFrame) -> Result<(), End> {
-        let code = match (&bad.id, bad.unknown_type) {
-            (_, true) => ErrorCode::MessageType,
-            (Some(_), false) => ErrorCode::Formation,
-            (None, false) => ErrorCode::Framework,
-        };
-        // 2.0.1 answers even what has no id, as "-1"; 1.6 has no word for it.
-        let id = bad.id.or_else(|| (self.version == Version::V201).then(|| "-1".to_owned()));
-        let answer = id.as_deref().map(|id| frame::error(self.version, id, code, bad.what));
-        let kept: String = text.chars().filter(|c| *c != '\0').take(4096).collect();
-        self.note(true, id.unwrap_or_default(), String::new(), kept, answer.clone(), Some(bad.what.to_owned())).await;
-        match answer {
-            Some(answer) => self.send(answer).await,
-            None => Ok(()),
-        }
-    }
-
     async fn on_time(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.deadline <= now) {
-            self.give_up(ChargerReply::NoAnswer).await;
-        }
+        self.look_after_call(now).await;
         if let Samples::Watched(at) = self.samples
             && at <= now
             && self.outstanding.is_none()
         {
             self.ask_for_samples().await?;
         }
-        let silence = now - self.heard_at;
-        if silence > Duration::from_secs(u64::from(self.node.config.heartbeat_s)) * SILENT_HEARTBEATS {
-            return Err((CloseCode::Away, "silent for too long"));
+        if self.resumes_at.is_some_and(|at| at <= now) {
+            self.resumes_at = None;
         }
-        if silence >= PING_EVERY {
-            return self.transmit(Message::Ping(Vec::new().into())).await;
+        if now.saturating_duration_since(self.left_out_at) >= LOOK_AROUND / 2 {
+            self.left_out_at = now;
+            Box::pin(self.say_what_was_left_out()).await;
         }
-        Ok(())
+        if self.socket.get_ref().is_too_slow(now) {
+            return Err((CloseCode::Policy, "a long message comes too slowly"));
+        }
+        self.look_for_life(now).await
+    }
+
+    /// What was left out is told by its number, in the log and among the charger's messages.
+    async fn say_what_was_left_out(&self) {
+        let lines = self.allowance.unsaid();
+        if lines > 0 {
+            tracing::info!(charger = %self.charger, lines, "and so many lines more");
+        }
+        let unkept = self.allowance.unkept();
+        if unkept > 0 {
+            let problem = format!("{unkept} messages more are not kept: the bound of a day is reached");
+            tracing::warn!(charger = %self.charger, unkept, "messages are not kept: the bound of a day is reached");
+            let (charger, epoch, at) = (self.charger, self.epoch, evm_store::now());
+            self.node.ingest.note(NewFrame::remark(charger, epoch, problem, at)).await;
+        }
     }
 
     async fn note(
@@ -395,6 +342,10 @@ impl Connection {
         problem: Option<String>,
     ) {
         let (charger, epoch, at) = (self.charger, self.epoch, evm_store::now());
+        let bytes = payload.len() + answer.as_ref().map_or(0, String::len);
+        if self.allowance.keep(bytes, false, self.node.config.frame_bytes_a_day, at) == Keep::Nothing {
+            return;
+        }
         let answered_at = answer.as_ref().map(|_| at);
         let frame =
             NewFrame { charger, epoch, incoming, message_id, action, payload, answer, problem, at, answered_at };

@@ -60,7 +60,9 @@ pub(super) async fn write(
                 let answer = ocpp::answer(told.version, &told.action, taken.outcome, now, heartbeat_s);
                 let text = frame::result(&told.message_id, &answer);
                 let problem = taken.problem.or_else(|| told.decoded.problem.clone());
-                kept.push(frame_of(told, answer, problem));
+                if told.is_kept {
+                    kept.push(frame_of(told, answer, problem));
+                }
                 Reply::Answer(Answer { text, then: taken.then })
             }
             Work::Note(frame) => {

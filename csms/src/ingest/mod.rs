@@ -37,7 +37,10 @@ pub(crate) struct Told {
     pub(crate) reach: Reach,
     pub(crate) message_id: String,
     pub(crate) action: String,
+    /// As it is kept, without secrets, or its beginning.
     pub(crate) payload: String,
+    /// Whether its frame is kept; it always is where it cannot be stored as what it is.
+    pub(crate) is_kept: bool,
     pub(crate) decoded: Decoded,
 }
 

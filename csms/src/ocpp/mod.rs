@@ -3,6 +3,7 @@
 
 pub(crate) mod frame;
 mod lenient;
+pub(crate) mod payload;
 mod reach;
 mod samples;
 pub(crate) mod schema;
@@ -91,6 +92,11 @@ impl TagStatus {
             Self::ConcurrentTx => "ConcurrentTx",
         }
     }
+}
+
+/// Whether a message grows with the charge that it tells of: StopTransaction and MeterValues of 1.6, TransactionEvent of 2.0.1.
+pub(crate) fn may_be_long(action: &str) -> bool {
+    ["StopTransaction", "MeterValues", "TransactionEvent"].contains(&action)
 }
 
 /// Reads a CALL from the station as leniently as can be.

@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::lenient::{decimal, field, list, text, time, whole};
+use super::payload;
 
 /// Meter values read of one message, and samples of one of them; more than any station sends.
 const MOST: usize = 2000;
@@ -46,9 +47,9 @@ pub(super) fn is_believable(value: i64) -> bool {
 pub(super) fn points(meter_values: &[Value], received: Timestamp) -> Vec<Point> {
     // Some stations tell one moment's phases in a meter value each.
     let mut moments: BTreeMap<Timestamp, Vec<Sample>> = BTreeMap::new();
-    for meter_value in first_and_last(meter_values) {
-        let at = time(meter_value, "timestamp", received);
-        let samples = first_and_last(list(meter_value, "sampledValue")).filter_map(read);
+    for meter_value in first_and_last(meter_values).map(payload::opened) {
+        let at = time(&meter_value, "timestamp", received);
+        let samples = first_and_last(list(&meter_value, "sampledValue")).filter_map(read);
         moments.entry(at).or_default().extend(samples);
     }
     // Registers of two places are two registers: one message bills from one of them.

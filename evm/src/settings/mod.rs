@@ -153,6 +153,10 @@ settings! {
     ocpp_connections: u32 = "50000";
     /// Most phones at the built-in NATS port; one address may hold a tenth of them.
     nats_hub_connections: u32 = "10000";
+    /// Seconds of silence after which a charger is pinged; three pings unanswered, and it is offline.
+    ping_every_s: u32 = "60";
+    /// MiB of one charger's messages that are kept a day; those beyond are answered all the same, and counted.
+    messages_mb_per_day: u32 = "100";
     /// Form of the log: text or json. RUST_LOG says what is logged.
     log_format: LogFormat = "text";
 }

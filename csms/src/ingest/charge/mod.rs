@@ -86,6 +86,8 @@ pub(super) struct Desk {
     attached: Vec<(SessionId, evm_domain::DeviceId, String, Option<String>)>,
     /// Which outcome waits for the number of which entry's transaction.
     numbers: Vec<(usize, usize)>,
+    /// Which outcomes wait for a number of a transaction that is no session.
+    refused: Vec<usize>,
     /// Transactions that are over and whose ids were used again.
     reused: Vec<SessionId>,
     /// Which outcome tells that which entry goes on after it was settled.
@@ -143,6 +145,7 @@ impl Desk {
             merges: Vec::new(),
             attached: Vec::new(),
             numbers: Vec::new(),
+            refused: Vec::new(),
             reused: Vec::new(),
             going_on: Vec::new(),
             told_of: Vec::new(),
@@ -198,12 +201,14 @@ impl Desk {
         let n = match find(&self.entries, charger, update) {
             Match::Session(n) => n,
             Match::Merge { from, into } => self.merge(from, into),
+            Match::New if self.has_too_many(charger, update) => return self.refuse(update),
             Match::New => self.begin(charger, update),
             Match::Reused { old, by } => {
                 self.entries[old].gone = true;
                 self.reused.push(self.entries[old].session.id);
                 by.unwrap_or_else(|| self.begin(charger, update))
             }
+            Match::Nowhere if self.is_of_no_charge(charger, update) => return Taken::default(),
             Match::Nowhere => return Taken::aside("no such transaction"),
         };
         if let Some(ended_at) = self.entries[n].session.ended_at.filter(|_| is_stop(update)) {
@@ -241,6 +246,15 @@ impl Desk {
             self.going_on.push((self.taken, n));
         }
         taken
+    }
+
+    /// Whether it is meter values that name no transaction, where none is open: a connector is read without a charge, too.
+    fn is_of_no_charge(&self, charger: ChargerId, update: &TransactionUpdate) -> bool {
+        let mut open = self.entries.iter().filter(|entry| {
+            let s = &entry.session;
+            s.charger == charger && s.status == Status::Active && update.connector.is_none_or(|n| n == s.connector)
+        });
+        update.phase == Phase::Updated && update.transaction.is_none() && open.next().is_none()
     }
 
     fn apply(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {

@@ -9,6 +9,8 @@ use evm_store::new_id;
 use evm_store::sessions::Found;
 
 use super::{Desk, Entry};
+use crate::ingest::batch::Taken;
+use crate::ocpp::TagStatus;
 
 /// The review of a session whose connector is no device.
 pub(super) const NO_DEVICE: &str = "no_device";
@@ -16,7 +18,32 @@ pub(super) const NO_DEVICE: &str = "no_device";
 /// By so much a charge began before another to be the older one for sure: clocks are set now and then.
 pub(in crate::ingest) const OLDER_MS: i64 = 5 * 60_000;
 
+/// Open transactions of a charger that hold no device: each is looked at with each message.
+const MOST_WITHOUT_DEVICE: usize = 100;
+
 impl Desk {
+    /// Whether a charger begins yet another transaction at a place that does not exist.
+    pub(super) fn has_too_many(&self, charger: ChargerId, update: &TransactionUpdate) -> bool {
+        let is_place = |p: &Place| p.charger == charger && Some(p.connector) == update.connector;
+        let open = |entry: &&Entry| {
+            let s = &entry.session;
+            s.charger == charger && s.status.is_live() && s.device.is_none() && !entry.gone
+        };
+        !self.places.iter().any(is_place) && self.entries.iter().filter(open).count() >= MOST_WITHOUT_DEVICE
+    }
+
+    /// It is answered and kept, and is no session.
+    pub(super) fn refuse(&mut self, update: &TransactionUpdate) -> Taken {
+        let mut taken = Taken::aside("too many open transactions");
+        if update.id_tag.is_some() || !update.own_id {
+            taken.outcome.tag = Some(TagStatus::Invalid);
+        }
+        if update.phase == Phase::Started && !update.own_id {
+            self.refused.push(self.taken);
+        }
+        taken
+    }
+
     /// A transaction that began without a known tag or place gets them when they are told (2.0.1).
     pub(super) fn own(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
         let session = &self.entries[n].session;

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use evm_domain::{Session, Status, Timestamp};
+use evm_domain::{Session, SessionId, Status, Timestamp};
 use evm_store::sessions::{self, Begun, Found, NewSession};
-use evm_store::{Db, Result, readings, settle};
+use evm_store::{Db, Result, new_id, readings, settle};
 
 use super::{Desk, Entry};
 use crate::ingest::Then;
@@ -140,6 +140,11 @@ impl Desk {
     /// Gives transactions of 1.6 their numbers.
     async fn number(&mut self, db: &mut Db, outcomes: &mut [Taken]) -> Result<()> {
         let ids: Vec<_> = self.numbers.iter().map(|(_, n)| self.entries[*n].session.id).collect();
+        let nobodys: Vec<_> = self.refused.iter().map(|_| SessionId(new_id())).collect();
+        for (outcome, number) in self.refused.iter().zip(sessions::take_numbers(db, &nobodys).await?) {
+            outcomes[*outcome].outcome.transaction = Some(number);
+            outcomes[*outcome].then = Some(Then::Stop(number.to_string()));
+        }
         let numbers = sessions::take_numbers(db, &ids).await?;
         for ((outcome, n), number) in self.numbers.iter().zip(numbers) {
             self.entries[*n].session.transaction = Some(number.to_string());
