@@ -106,7 +106,7 @@ async fn commits(store: &Store) -> anyhow::Result<Latencies> {
     for _ in 0..COMMITS {
         let begun = Instant::now();
         let mut db = store.begin().await?;
-        leases::take(&mut db, "bench", "bench", 1000, evm_store::now()).await?;
+        leases::take(&mut db, "bench", "bench", 1000).await?;
         db.commit().await?;
         latencies.add(begun.elapsed());
     }

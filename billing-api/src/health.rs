@@ -1,7 +1,12 @@
 //! Whether the process lives and can work; for load balancers.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
+use evm_store::Store;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::App;
 use crate::http::problem::{Answer, refusals};
@@ -15,12 +20,33 @@ pub(crate) async fn livez() -> StatusCode {
 
 refusals!(ReadyRefusals: StoreUnavailable, BusUnavailable);
 
-/// The store and the bus answer.
+/// How long what was found out is told again: whoever asks often costs no more writes.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Whether the store takes writes, asked by one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Writable(Mutex<Option<(Instant, bool)>>);
+
+impl Writable {
+    async fn look(&self, store: &Store) -> bool {
+        let mut known = self.0.lock().await;
+        match *known {
+            Some((at, writable)) if at.elapsed() < FRESH => writable,
+            _ => {
+                let writable = store.can_write().await;
+                *known = Some((Instant::now(), writable));
+                writable
+            }
+        }
+    }
+}
+
+/// The store takes writes and the bus answers.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "health", security(()),
     responses((status = 200, description = "It can work."), ReadyRefusals))]
 pub(crate) async fn readyz(State(app): State<App>) -> Answer<StatusCode> {
     use crate::http::problem::Code;
-    if !app.store.is_up().await {
+    if !app.writable.look(&app.store).await {
         return Err(Code::StoreUnavailable.into());
     }
     if !app.bus.healthy() {

@@ -119,6 +119,7 @@ struct App {
     sms: sms::Sender,
     streams: events::Slots,
     rates: Arc<Rates>,
+    writable: Arc<health::Writable>,
     /// Payments under way; they go on when the request that began them is gone.
     work: TaskTracker,
     /// An invoice is to be looked after.
@@ -153,6 +154,7 @@ pub async fn run(
         sms: sms::Sender::new(config.sms.clone(), config.sms_text.clone(), work.clone(), shutdown.clone()),
         streams: events::Slots::default(),
         rates: Arc::new(Rates::new(config.rate_per_address, config.rate_per_customer)),
+        writable: Arc::default(),
         config: Arc::new(config),
         work: work.clone(),
         nudge: Arc::default(),

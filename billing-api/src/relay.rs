@@ -64,7 +64,7 @@ async fn relay(app: &App, node: &str) -> Result<(), RelayError> {
             return Ok(());
         }
         let mut db = app.store.begin().await?;
-        let mine = leases::take(&mut db, LEASE, node, LEASE_MS, now()).await?;
+        let mine = leases::take(&mut db, LEASE, node, LEASE_MS).await?;
         // Read under the lease: what another node has published meanwhile is not published again.
         let waiting = if mine { outbox::waiting(&mut db, BATCH).await? } else { Vec::new() };
         db.commit().await?;

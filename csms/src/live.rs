@@ -7,6 +7,7 @@ use std::time::Duration;
 use evm_bus::charger::{ChargerReply, ChargerRequest};
 use evm_bus::subject;
 use evm_domain::{Bill, ChargerId, Money, SessionId, Timestamp};
+use evm_store::leases::NODE_TTL_MS;
 use evm_store::outbox::charging_payload;
 use evm_store::sessions::Live;
 use evm_store::{Result, chargers, credit, frames, leases, outbox, sessions, settle};
@@ -15,11 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::Node;
 
-/// A node that does not renew for so long is dead, and its chargers are offline.
-const NODE_TTL_MS: i64 = 20_000;
 const NODE_RENEWS: Duration = Duration::from_secs(5);
 /// A little more than between two renewals, so that nothing heard is left out.
-const HEARD_MS: i64 = 7_000;
+const HEARD: Duration = Duration::from_secs(7);
 /// Work that one node does at a time passes to another after this.
 const LEADER_TTL_MS: i64 = 10_000;
 /// How long an end without a beginning waits for it.
@@ -87,8 +86,8 @@ async fn repeat(work: Work, node: &Node, shutdown: &CancellationToken) {
 pub(crate) async fn renew_node(node: &Node) -> Result<()> {
     let now = evm_store::now();
     let mut db = node.store.begin().await?;
-    leases::take(&mut db, &format!("node:{}", node.id), &node.id, NODE_TTL_MS, now).await?;
-    let heard = node.registry.heard_since(now.plus_millis(-HEARD_MS));
+    leases::take(&mut db, &format!("node:{}", node.id), &node.id, NODE_TTL_MS).await?;
+    let heard = node.registry.heard_within(HEARD, now);
     chargers::seen(&mut db, &heard).await?;
     let noted = chargers::held_by(&mut db, &node.id).await?;
     let known: HashSet<ChargerId> = noted.iter().map(|(charger, ..)| *charger).collect();
@@ -101,7 +100,7 @@ pub(crate) async fn renew_node(node: &Node) -> Result<()> {
         .map(|(charger, _, epoch)| (charger, epoch))
         .collect();
     chargers::disconnect(&mut db, &lost, now).await?;
-    let gone = chargers::disconnect_dead_nodes(&mut db, now).await?;
+    let gone = chargers::disconnect_dead_nodes(&mut db).await?;
     db.commit().await?;
     if gone > 0 {
         tracing::warn!(chargers = gone, "a node is gone, and with it the sockets it held");
@@ -116,7 +115,7 @@ pub(crate) async fn leave(node: &Node) {
         leases::give_back(&mut db, &format!("node:{}", node.id), &node.id).await?;
         leases::give_back(&mut db, "live", &node.id).await?;
         leases::give_back(&mut db, "sweep", &node.id).await?;
-        chargers::disconnect_dead_nodes(&mut db, evm_store::now()).await?;
+        chargers::disconnect_dead_nodes(&mut db).await?;
         db.commit().await
     };
     if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), goodbye).await {
@@ -126,7 +125,7 @@ pub(crate) async fn leave(node: &Node) {
 
 async fn leads(node: &Node, work: &str) -> Result<bool> {
     let mut db = node.store.begin().await?;
-    let mine = leases::take(&mut db, work, &node.id, LEADER_TTL_MS, evm_store::now()).await?;
+    let mine = leases::take(&mut db, work, &node.id, LEADER_TTL_MS).await?;
     db.commit().await?;
     Ok(mine)
 }

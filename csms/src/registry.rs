@@ -1,8 +1,9 @@
 //! The sockets that this node holds: who to close when a newer one comes, and when each was last heard.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use evm_domain::{ChargerId, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -25,19 +26,29 @@ pub(crate) struct Held {
     /// Cancelled when the connection is to end.
     pub(crate) ended: CancellationToken,
     why: OnceLock<Why>,
-    /// Milliseconds since 1970.
-    last_seen: AtomicI64,
+    began: Instant,
+    /// Milliseconds since it began: the machine's clock may be moved meanwhile.
+    last_seen: AtomicU64,
 }
 
 impl Held {
     /// A connection that also ends with the program.
-    pub(crate) fn new(epoch: i64, now: Timestamp, shutdown: &CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(epoch: i64, shutdown: &CancellationToken) -> Arc<Self> {
         let (ended, why) = (shutdown.child_token(), OnceLock::new());
-        Arc::new(Self { epoch, ended, why, last_seen: AtomicI64::new(now.0) })
+        Arc::new(Self { epoch, ended, why, began: Instant::now(), last_seen: AtomicU64::new(0) })
     }
 
-    pub(crate) fn heard(&self, now: Timestamp) {
-        self.last_seen.store(now.0, Ordering::Relaxed);
+    pub(crate) fn heard(&self) {
+        self.last_seen.store(self.age_ms(), Ordering::Relaxed);
+    }
+
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago anything was heard.
+    fn quiet_ms(&self) -> u64 {
+        self.age_ms().saturating_sub(self.last_seen.load(Ordering::Relaxed))
     }
 
     /// Ends it; the first reason counts.
@@ -95,11 +106,12 @@ impl Registry {
         self.map().values().for_each(|held| held.end(why));
     }
 
-    /// Who was heard since `since`, and when.
-    pub(crate) fn heard_since(&self, since: Timestamp) -> Vec<(ChargerId, Timestamp)> {
+    /// Who was heard not longer ago than this, and when.
+    pub(crate) fn heard_within(&self, past: Duration, now: Timestamp) -> Vec<(ChargerId, Timestamp)> {
         let all = self.map();
-        let seen = all.iter().map(|(charger, held)| (*charger, Timestamp(held.last_seen.load(Ordering::Relaxed))));
-        seen.filter(|(_, at)| *at >= since).collect()
+        let quiet = all.iter().map(|(charger, held)| (*charger, held.quiet_ms()));
+        let heard = quiet.filter(|(_, quiet)| u128::from(*quiet) <= past.as_millis());
+        heard.map(|(charger, quiet)| (charger, now.plus_millis(-i64::try_from(quiet).unwrap_or(i64::MAX)))).collect()
     }
 
     /// The sockets and their epochs.
@@ -122,16 +134,17 @@ mod tests {
     fn the_newest_epoch_wins_in_either_order() {
         let charger = ChargerId(Id::from_parts(1, [1; 8]));
         let (registry, shutdown) = (Registry::default(), CancellationToken::new());
-        let (old, new) = (Held::new(1, Timestamp(5), &shutdown), Held::new(2, Timestamp(6), &shutdown));
+        let (old, new) = (Held::new(1, &shutdown), Held::new(2, &shutdown));
         registry.hold(charger, &old);
         registry.hold(charger, &new);
         assert!(old.ended.is_cancelled() && !new.ended.is_cancelled());
-        let late = Held::new(1, Timestamp(7), &shutdown);
+        let late = Held::new(1, &shutdown);
         registry.hold(charger, &late);
         assert!(late.ended.is_cancelled() && !new.ended.is_cancelled());
         registry.release(charger, 1);
         assert!(registry.holds(charger), "the close of an old connection changes nothing");
-        assert_eq!(registry.heard_since(Timestamp(6)), [(charger, Timestamp(6))]);
+        let heard = registry.heard_within(Duration::from_secs(60), Timestamp(100_000));
+        assert!(matches!(heard[..], [(one, Timestamp(40_000..=100_000))] if one == charger), "{heard:?}");
         registry.replaced_elsewhere(charger, 3);
         assert!(new.ended.is_cancelled());
         registry.end_all(Why::StoreDown);
@@ -141,7 +154,7 @@ mod tests {
     #[test]
     fn all_connections_end_with_the_program() {
         let shutdown = CancellationToken::new();
-        let held = Held::new(1, Timestamp(5), &shutdown);
+        let held = Held::new(1, &shutdown);
         shutdown.cancel();
         assert!(held.ended.is_cancelled());
         assert_eq!(held.why(), Why::Shutdown);

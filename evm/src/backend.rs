@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use evm_bus::callout::{Callout, CalloutOptions};
 use evm_bus::{Authenticator, Bus, BusError, NatsOptions};
 use evm_store::{Store, StoreError};
@@ -23,7 +23,11 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub(crate) async fn store(settings: &Settings) -> anyhow::Result<(Store, Option<Lock>)> {
     let url = data::database_url(settings)?;
     let lock = match data::sqlite_path(&url) {
-        Some(path) => Some(Lock::take(path)?),
+        Some(path) => {
+            let lock = Lock::take(path)?;
+            data::close_database(path)?;
+            Some(lock)
+        }
         None => None,
     };
     let name = format!("the database {}", without_login(&url));
@@ -36,6 +40,27 @@ pub(crate) async fn store(settings: &Settings) -> anyhow::Result<(Store, Option<
     let down = |error: &StoreError| lock.is_none() && error.is_down();
     let store = wait_for(&name, down, ready).await?;
     Ok((store, lock))
+}
+
+/// Holds the machine's clock against the database's.
+///
+/// # Errors
+/// Where they differ by more than is set.
+pub(crate) async fn check_clock(store: &Store, settings: &Settings) -> anyhow::Result<()> {
+    let ahead_ms = store.clock_ahead_ms().await?;
+    ensure!(ahead_ms.abs() <= i64::from(settings.max_clock_skew_s) * 1000, "{}", clock_is_off(ahead_ms, settings));
+    Ok(())
+}
+
+/// What to say of a clock that is off.
+pub(crate) fn clock_is_off(ahead_ms: i64, settings: &Settings) -> String {
+    let side = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    format!(
+        "this machine's clock is {} s {side} the database's. Set both right, best by NTP; EVM_MAX_CLOCK_SKEW_S={} is \
+         what is let pass",
+        ahead_ms.abs() / 1000,
+        settings.max_clock_skew_s
+    )
 }
 
 /// The message bus: through the NATS server where one is set, else inside this process.

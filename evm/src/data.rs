@@ -1,8 +1,9 @@
 //! The data folder: the SQLite file with its lock, and the file that says where the running process listens.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -11,17 +12,64 @@ use serde::{Deserialize, Serialize};
 use crate::settings::Settings;
 
 /// The file in the data folder with the addresses of the running process.
-const LISTENING: &str = "listening.json";
+pub(crate) const LISTENING: &str = "listening.json";
 const SQLITE: &str = "evm.db";
+/// In a folder's mode: everybody makes files in it, as in /tmp.
+const STICKY: u32 = 0o1000;
 
-/// Makes the data folder where it is missing, for this user only: it holds keys and customers.
+/// Makes the data folder where it is missing, for this user only: it holds keys and customers. One that is there and open
+/// to others is closed, unless it holds other folders, too: then it is more than ours, and only our files are closed.
+///
+/// # Errors
+/// Where it cannot be made.
+pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make the data folder {} (EVM_DATA_DIR)", path.display()))?;
+    let Some(mode) = open_to_others(path) else { return Ok(()) };
+    let shared = mode & STICKY != 0 || holds_folders(path);
+    if shared || std::fs::set_permissions(path, Permissions::from_mode(0o700)).is_err() {
+        tracing::warn!("other users see into the data folder {} (mode {mode:o}): `chmod 700` it", path.display());
+    }
+    close(&path.join(LISTENING))
+}
+
+/// The mode of a folder or file that others may read or write.
+pub(crate) fn open_to_others(path: &Path) -> Option<u32> {
+    let mode = path.metadata().ok()?.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+fn holds_folders(path: &Path) -> bool {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+}
+
+/// The SQLite file and those beside it.
+pub(crate) fn database_files(database: &Path) -> [PathBuf; 4] {
+    ["", "-wal", "-shm", ".lock"].map(|end| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    })
+}
+
+/// Closes the SQLite file, made where it is missing, and those beside it to other users. SQLite gives those that it makes
+/// the mode of the first.
 ///
 /// # Errors
 /// Where that is not allowed.
-pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.with_context(|| format!("cannot make the data folder {} (EVM_DATA_DIR)", path.display()))
+pub(crate) fn close_database(database: &Path) -> anyhow::Result<()> {
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(database);
+    made.with_context(|| format!("cannot open the database {}", database.display()))?;
+    database_files(database).iter().try_for_each(|file| close(file))
+}
+
+fn close(file: &Path) -> anyhow::Result<()> {
+    if open_to_others(file).is_none() {
+        return Ok(());
+    }
+    let closed = std::fs::set_permissions(file, Permissions::from_mode(0o600));
+    closed.with_context(|| format!("other users may read {}, and that cannot be changed", file.display()))
 }
 
 /// The database's URL as set, or SQLite in the data folder.
@@ -60,6 +108,7 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&path)
             .with_context(|| format!("cannot open the lock {}", path.display()))?;
         match file.try_lock() {
@@ -110,7 +159,10 @@ impl Listening {
     pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let path = folder.join(LISTENING);
         let new = folder.join(format!("{LISTENING}.{}", std::process::id()));
-        let written = std::fs::write(&new, self.text()?).and_then(|()| std::fs::rename(&new, &path));
+        let text = self.text()?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+        let written =
+            file.and_then(|mut file| file.write_all(text.as_bytes())).and_then(|()| std::fs::rename(&new, &path));
         written.with_context(|| format!("cannot write {}", path.display()))
     }
 
@@ -153,6 +205,31 @@ mod tests {
         std::fs::remove_dir_all(folder).unwrap();
     }
 
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn folder_and_files_are_closed_to_others_and_a_shared_folder_is_left() {
+        let folder = folder("closed");
+        let database = folder.join("evm.db");
+        for file in database_files(&database) {
+            std::fs::write(&file, "").unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        }
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        make_folder(&folder).unwrap();
+        close_database(&database).unwrap();
+        assert_eq!(mode(&folder), 0o700);
+        assert!(database_files(&database).iter().all(|file| mode(file) == 0o600));
+
+        std::fs::create_dir(folder.join("others")).unwrap();
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        make_folder(&folder).unwrap();
+        assert_eq!(mode(&folder), 0o755, "who knows who else lives there");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
     #[test]
     fn the_addresses_are_written_and_only_ours_removed() {
         let folder = folder("listening");
@@ -160,6 +237,7 @@ mod tests {
         let others = Listening { ocpp: Some("127.0.0.1:9000".parse().unwrap()), ..Listening::default() };
         ours.write(&folder).unwrap();
         let path = folder.join(LISTENING);
+        assert_eq!(mode(&path), 0o600);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), r#"{"http":"127.0.0.1:8080"}"#);
         others.remove(&folder);
         assert!(path.exists());

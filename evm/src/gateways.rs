@@ -15,11 +15,7 @@ use crate::settings::{Secret, Settings, SmsDriver};
 /// Where one of them cannot work as it is set; names the setting.
 pub(crate) fn configure(settings: &Settings, config: &mut billing_api::Config) -> anyhow::Result<()> {
     config.sms = sms(settings)?;
-    if let Some(text) = &settings.sms_text {
-        config.sms_text = Text::new(text)?;
-        let refused = settings.sms_driver == SmsDriver::CallPro && config.sms_text.has_link();
-        ensure!(!refused, "EVM_SMS_TEXT has a link in it, which CallPro refuses");
-    }
+    config.sms_text = sms_text(settings)?;
     config.codes_per_hour = settings.sms_per_hour;
     config.fcm = fcm(settings)?;
     config.qpay = qpay(settings)?;
@@ -27,7 +23,11 @@ pub(crate) fn configure(settings: &Settings, config: &mut billing_api::Config) -
     Ok(())
 }
 
-fn sms(settings: &Settings) -> anyhow::Result<Sms> {
+/// What sends codes.
+///
+/// # Errors
+/// As [`configure`].
+pub(crate) fn sms(settings: &Settings) -> anyhow::Result<Sms> {
     let text = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.as_str().to_owned()).unwrap_or_default();
     let (url, key) = (text(&settings.sms_url), text(&settings.sms_key));
     let from = settings.sms_from.as_deref().unwrap_or_default();
@@ -49,7 +49,23 @@ fn sms(settings: &Settings) -> anyhow::Result<Sms> {
     })
 }
 
-fn qpay(settings: &Settings) -> anyhow::Result<Option<QpayClient>> {
+/// What a message with a code says.
+///
+/// # Errors
+/// As [`configure`].
+pub(crate) fn sms_text(settings: &Settings) -> anyhow::Result<Text> {
+    let Some(text) = &settings.sms_text else { return Ok(Text::default()) };
+    let text = Text::new(text)?;
+    let refused = settings.sms_driver == SmsDriver::CallPro && text.has_link();
+    ensure!(!refused, "EVM_SMS_TEXT has a link in it, which CallPro refuses");
+    Ok(text)
+}
+
+/// The payment gateway, where it is set.
+///
+/// # Errors
+/// As [`configure`].
+pub(crate) fn qpay(settings: &Settings) -> anyhow::Result<Option<QpayClient>> {
     let secret = settings.qpay_client_secret.as_ref().map(Secret::as_str);
     let (url, id) = (settings.qpay_url.as_deref(), settings.qpay_client_id.as_deref());
     match (url, id, secret, settings.qpay_invoice_code.as_deref()) {
@@ -64,7 +80,11 @@ fn qpay(settings: &Settings) -> anyhow::Result<Option<QpayClient>> {
     }
 }
 
-fn fcm(settings: &Settings) -> anyhow::Result<Option<Fcm>> {
+/// Where push messages go, where it is set.
+///
+/// # Errors
+/// As [`configure`].
+pub(crate) fn fcm(settings: &Settings) -> anyhow::Result<Option<Fcm>> {
     let Some(credentials) = &settings.fcm_credentials else { return Ok(None) };
     let text = credentials.as_str();
     let json = if text.trim_start().starts_with('{') {

@@ -1,6 +1,7 @@
 //! The program: central system, billing API and demo. It wires the parts and holds no logic of its own.
 
 mod backend;
+mod checks;
 mod commands;
 mod data;
 mod demo;

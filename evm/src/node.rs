@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use evm_bus::{Authenticator, Bus, hub};
 use evm_store::Store;
 use tokio::net::TcpListener;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend;
+use crate::checks;
 use crate::data::{self, Listening, Lock};
 use crate::descriptors::{Descriptors, Sockets};
 use crate::settings::{Settings, SmsDriver};
@@ -73,11 +74,17 @@ impl Node {
     /// # Errors
     /// Where something is missing.
     pub(crate) async fn start(settings: &Settings, parts: Parts) -> anyhow::Result<Self> {
-        check(settings, parts)?;
+        checks::refuse(settings, parts)?;
         warn_of(settings, parts);
         let sockets = sockets(settings);
         data::make_folder(&settings.data_dir)?;
         let (store, lock) = backend::store(settings).await?;
+        backend::check_clock(&store, settings).await?;
+        if lock.is_some() {
+            // Nobody else can have the file: what a killed process held is held no more.
+            store.take_over().await?;
+        }
+        store.mend_times().await;
         let bus = backend::bus(settings).await?;
         let mut node = Self {
             listening: Listening::default(),
@@ -96,6 +103,11 @@ impl Node {
         if parts != Parts::BillingApi {
             node.start_csms(settings, bus, server_secret, sockets)?;
         }
+        let (store, shutdown) = (node.store.clone(), node.shutdown.clone());
+        node.parts.spawn(async move {
+            shutdown.run_until_cancelled(store.watch_clock()).await;
+            ("clock's watch", Ok(()))
+        });
         node.listening.write(&node.folder)?;
         node.tell();
         Ok(node)
@@ -274,31 +286,6 @@ async fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<(TcpListen
 
 fn cannot_listen(address: SocketAddr, setting: &str) -> String {
     format!("cannot listen on {address} ({setting})")
-}
-
-/// What these parts cannot do without.
-fn check(settings: &Settings, parts: Parts) -> anyhow::Result<()> {
-    if parts != Parts::All {
-        let postgres = settings.database_url.as_ref().is_some_and(|url| url.as_str().starts_with("postgres"));
-        let missing = match (postgres, settings.nats_url.is_some()) {
-            (true, true) => None,
-            (false, true) => Some("EVM_DATABASE_URL=postgres://… is not set"),
-            (true, false) => Some("EVM_NATS_URL is not set"),
-            (false, false) => Some("EVM_DATABASE_URL=postgres://… and EVM_NATS_URL are not set"),
-        };
-        if let Some(missing) = missing {
-            bail!(
-                "{missing}. This is one part of a large deployment; its parts meet in PostgreSQL and NATS. \
-                 On one machine `evm serve` runs everything and needs neither"
-            );
-        }
-    }
-    let needs_public = parts != Parts::Csms && settings.nats_url.is_some() && settings.nats_public_url.is_none();
-    ensure!(
-        !needs_public,
-        "EVM_NATS_URL is set, so EVM_NATS_PUBLIC_URL must be too: where customers hear their events"
-    );
-    Ok(())
 }
 
 /// What works but is most likely not meant.

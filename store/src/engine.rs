@@ -7,16 +7,19 @@ use std::time::Duration;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::pool::{PoolConnection, PoolOptions};
 use sqlx::postgres::{PgConnectOptions, PgConnection, Postgres};
-use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Connection, Database, Pool, Transaction};
 
-use crate::error::StoreError;
+use crate::error::{self, StoreError};
+use crate::{chargers, leases, settings};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// How long a caller waits for a connection before the store counts as down.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a write may take before the store counts as one that takes none.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that was not used for so long is asked whether it still is one.
 const ASK_IDLE: Duration = Duration::from_secs(1);
 /// Prepared statements kept a connection; batches of different sizes are different statements.
@@ -138,9 +141,22 @@ impl Store {
             .pragma("wal_autocheckpoint", "4000");
         // A connection to a file does not break; no need to ask it before each use.
         let pool = || PoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false);
-        let write = pool().max_connections(1).min_connections(1);
+        let write =
+            pool().max_connections(1).min_connections(1).after_release(|connection: &mut SqliteConnection, _| {
+                Box::pin(async move {
+                    // First what is still to be rolled back. SQLite rolls back by itself where the disk is full or fails, and
+                    // sqlx, whose own ROLLBACK fails then, takes the connection for one inside a transaction for ever.
+                    connection.ping().await?;
+                    let whole = !connection.is_in_transaction();
+                    if !whole {
+                        tracing::warn!("the connection that writes is replaced: a transaction broke off");
+                    }
+                    Ok(whole)
+                })
+            });
         let write = write.idle_timeout(None).max_lifetime(None).connect_with(options.clone()).await?;
-        let read = pool().max_connections(4).connect_with(options.read_only(true)).await?;
+        // One stays open, so that the files beside the database stay, too: on a full disk no new ones can be made.
+        let read = pool().max_connections(4).min_connections(1).connect_with(options.read_only(true)).await?;
         Ok(Self::Sqlite { write, read })
     }
 
@@ -154,6 +170,17 @@ impl Store {
             Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
         }
         Ok(())
+    }
+
+    /// Says that no other process has this database, so that whoever held leases and sockets before is gone.
+    ///
+    /// # Errors
+    /// Where the database does not answer.
+    pub async fn take_over(&self) -> Result<(), StoreError> {
+        let mut db = self.begin().await?;
+        leases::forget(&mut db).await?;
+        chargers::disconnect_dead_nodes(&mut db).await?;
+        db.commit().await
     }
 
     /// How many migrations the database lacks. Changes nothing.
@@ -205,15 +232,15 @@ impl Store {
         })
     }
 
-    /// Whether the database answers.
-    pub async fn is_up(&self) -> bool {
-        let ping = async {
-            match self {
-                Self::Sqlite { read, .. } => read.acquire().await?.ping().await,
-                Self::Postgres(pool) => pool.acquire().await?.ping().await,
-            }
+    /// Whether the database takes a write, and has not told of a full disk just now: a small write may still find room
+    /// where the next larger one does not.
+    pub async fn can_write(&self) -> bool {
+        let probe = async {
+            let mut db = self.begin().await?;
+            settings::probe(&mut db, crate::now()).await?;
+            db.commit().await
         };
-        matches!(tokio::time::timeout(Duration::from_secs(2), ping).await, Ok(Ok(())))
+        matches!(tokio::time::timeout(PROBE_TIMEOUT, probe).await, Ok(Ok(()))) && !error::was_full_lately()
     }
 
     /// How many groups of chargers write side by side: PostgreSQL overlaps the waits for the disk.
@@ -296,6 +323,37 @@ mod tests {
             let text = |engine: &str| std::fs::read_to_string(root.join(engine).join(&name)).unwrap();
             assert_eq!(shape(&text("sqlite")), shape(&text("postgres")), "{name:?}");
         }
+    }
+
+    async fn fill(db: &mut super::Db) -> crate::Result<()> {
+        on!(db, conn => {
+            sqlx::query("PRAGMA max_page_count = 1").execute(&mut *conn).await?;
+            sqlx::query("CREATE TABLE filler AS SELECT hex(randomblob(1000000)) AS x").execute(conn).await?;
+        });
+        Ok(())
+    }
+
+    /// `SQLITE_FULL` is the same whether the disk or a limit says so; the limit goes with the connection.
+    #[tokio::test]
+    async fn a_write_that_found_no_room_does_not_break_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = super::Store::open(&format!("sqlite://{}", dir.path().join("evm.db").display())).await.unwrap();
+        store.migrate().await.unwrap();
+        assert!(store.can_write().await);
+        let before = crate::now();
+        for _ in 0..3 {
+            let mut db = store.begin().await.unwrap();
+            crate::settings::probe(&mut db, before.plus_millis(-5_000)).await.unwrap();
+            let error = fill(&mut db).await.unwrap_err();
+            assert!(error.is_down(), "{error}");
+            drop(db);
+        }
+        assert!(!store.can_write().await, "it was full a moment ago");
+        let mut db = store.begin().await.unwrap();
+        let kept = crate::settings::get_or_create(&mut db, "probe", || "gone".into()).await.unwrap();
+        assert!(kept.parse::<i64>().unwrap() >= before.0, "what broke off is not there: {kept}");
+        db.commit().await.unwrap();
+        store.close().await;
     }
 
     #[test]

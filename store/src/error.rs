@@ -1,5 +1,8 @@
 //! What can go wrong in the store, with constraint names turned into facts of the domain.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use sqlx::error::ErrorKind;
 
 /// A failed store call.
@@ -48,6 +51,20 @@ pub enum Rule {
     Other,
 }
 
+/// PostgreSQL's `disk_full`.
+const DISK_FULL: &str = "53100";
+/// SQLite's `SQLITE_FULL`.
+const SQLITE_FULL: u32 = 13;
+/// How long a full disk is remembered.
+const REMEMBERED: Duration = Duration::from_secs(5);
+/// When this process last heard of one.
+static FULL: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Whether a write found no room on the disk a moment ago.
+pub(crate) fn was_full_lately() -> bool {
+    FULL.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < REMEMBERED)
+}
+
 /// PostgreSQL names the constraint, SQLite the columns of a unique one.
 const RULES: &[(&str, &str, Rule)] = &[
     ("sessions_one_live_per_device", "sessions.device_id", Rule::OneLiveSessionPerDevice),
@@ -81,11 +98,12 @@ impl From<sqlx::Error> for StoreError {
                 code.len() == 5 && ["08", "53", "57", "40", "55", "58"].iter().any(|class| code.starts_with(class));
             let sqlite_down =
                 code.parse::<u32>().is_ok_and(|code| code < 100_000 && [5, 6, 10, 13, 14].contains(&(code & 0xff)));
-            return if sqlstate_down || (code.len() < 5 && sqlite_down) {
-                Self::Down(error)
-            } else {
-                Self::Statement(error)
-            };
+            let down = sqlstate_down || (code.len() < 5 && sqlite_down);
+            let sqlite_full = code.len() < 5 && code.parse::<u32>().is_ok_and(|code| code & 0xff == SQLITE_FULL);
+            if sqlite_full || code == DISK_FULL {
+                *FULL.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            }
+            return if down { Self::Down(error) } else { Self::Statement(error) };
         }
         let (name, message) = (database.constraint().unwrap_or_default(), database.message());
         let rule = RULES.iter().find(|(postgres, sqlite, _)| name == *postgres || message.ends_with(sqlite));

@@ -5,7 +5,8 @@ use evm_domain::Timestamp;
 use crate::Result;
 use crate::engine::{Db, on};
 
-/// How long an unfinished request holds its key: past this its process is gone.
+/// How long an unfinished request holds its key: past this its process is gone. So it is where the request lies as far
+/// ahead, which a clock that was wrong has written.
 const IN_FLIGHT_MS: i64 = 120_000;
 
 /// What is known of a request's key.
@@ -28,13 +29,14 @@ pub async fn begin(db: &mut Db, owner: &str, key: &str, request_hash: &str, now:
             "INSERT INTO idempotency_keys (customer_id, key, request_hash, created_at) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (customer_id, key) DO UPDATE SET created_at = excluded.created_at \
              WHERE idempotency_keys.status IS NULL AND idempotency_keys.request_hash = excluded.request_hash \
-             AND idempotency_keys.created_at < $5",
+             AND (idempotency_keys.created_at < $5 OR idempotency_keys.created_at > $6)",
         )
         .bind(owner)
         .bind(key)
         .bind(request_hash)
         .bind(now.0)
         .bind(now.plus_millis(-IN_FLIGHT_MS).0)
+        .bind(now.plus_millis(IN_FLIGHT_MS).0)
         .execute(conn)
         .await?
         .rows_affected()

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod cards;
 pub mod chargers;
 pub mod checks;
+mod clock;
 pub mod codes;
 pub mod credit;
 pub mod customers;
@@ -35,6 +36,7 @@ pub mod settle;
 pub mod statement;
 pub mod tariffs;
 
+pub use clock::now;
 pub use engine::{Db, Store};
 pub use error::{Rule, StoreError};
 pub use failpoint::failpoint;
@@ -43,12 +45,6 @@ use evm_domain::{Id, Timestamp};
 
 /// What store calls return.
 pub type Result<T> = std::result::Result<T, StoreError>;
-
-/// Now, by the machine's clock.
-pub fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
 
 /// A new id from the clock and the system's random generator. The first two of its eight bytes of chance are the part of
 /// the second instead: what was made first is older also within a second, and lists and "the newest of" go by the id.

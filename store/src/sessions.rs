@@ -198,7 +198,7 @@ lists! {
     /// locked until the transaction ends.
     never_ended => "s.status = 'finished' AND s.ended_at IS NULL AND s.transaction_ref IS NOT NULL AND NOT EXISTS \
         (SELECT 1 FROM sessions n WHERE n.charger_id = s.charger_id AND n.connector = s.connector \
-        AND n.requested_at > s.requested_at AND n.transaction_ref IS NOT NULL) AND s.charger_id";
+        AND n.seq > s.seq AND n.transaction_ref IS NOT NULL) AND s.charger_id";
 }
 
 macro_rules! lookups {
@@ -208,7 +208,8 @@ macro_rules! lookups {
             let lock = [$(db.$lock(),)? ""][0];
             let row = on!(db, conn => {
                 let mut sql = QueryBuilder::new(SELECT);
-                sql.push(concat!($condition, " ORDER BY s.id DESC LIMIT 1")).push(lock);
+                sql.push(concat!($condition, " ORDER BY CASE WHEN s.status IN ('requested', 'active') THEN 0 ELSE 1 END, s.seq DESC, s.id DESC LIMIT 1"));
+                sql.push(lock);
                 sql.build_query_as::<Row>()$(.bind($arg.to_string()))*.fetch_optional(conn).await?
             });
             row.map(Session::try_from).transpose()
@@ -223,7 +224,8 @@ lookups! {
     of_purchase(purchase: PurchaseId) => "s.purchase_id = $1";
     /// The session that the customer has under way.
     live_of_customer(customer: CustomerId) => "s.customer_id = $1 AND s.status IN ('requested', 'active')";
-    /// The customer's newest session at a device that is or was a charge.
+    /// The customer's session at a device that is or was a charge: the one under way, else the newest, by the order in which
+    /// they were made.
     newest_of(customer: CustomerId, device: DeviceId) => "s.customer_id = $1 AND s.device_id = $2 AND s.status <> 'failed'";
 }
 

@@ -1,5 +1,7 @@
 //! Secrets and marks of the installation.
 
+use evm_domain::Timestamp;
+
 use crate::Result;
 use crate::engine::{Db, on};
 
@@ -17,4 +19,15 @@ pub async fn get_or_create(db: &mut Db, name: &str, make: impl FnOnce() -> Strin
         .await?
     });
     Ok(value)
+}
+
+/// Writes something, to see whether the database takes it.
+pub async fn probe(db: &mut Db, now: Timestamp) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("INSERT INTO settings (name, value) VALUES ('probe', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value")
+            .bind(now.0.to_string())
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
 }

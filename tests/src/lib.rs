@@ -12,6 +12,8 @@ pub mod api;
 pub mod arrows;
 pub mod charge;
 pub mod charger;
+pub mod clock;
+pub mod disk;
 pub mod engine;
 pub mod env;
 pub mod fcm;

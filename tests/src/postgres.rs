@@ -1,6 +1,6 @@
 //! PostgreSQL for the tests: a database of its own in the run's cluster, or a whole private cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -69,7 +69,8 @@ pub struct Cluster {
     /// The URL of its database `postgres`.
     pub url: String,
     port: u16,
-    dir: tempfile::TempDir,
+    dir: PathBuf,
+    own: Option<tempfile::TempDir>,
     server: Option<Child>,
 }
 
@@ -80,17 +81,29 @@ impl Cluster {
         let dir = tempfile::Builder::new().prefix("evm-test-pg.").tempdir().unwrap();
         // The server may run as another user, who has to get in.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut cluster = Self::start_in(dir.path()).await;
+        cluster.own = Some(dir);
+        cluster
+    }
+
+    /// [`Cluster::start`] with its data below this folder, which stays.
+    pub async fn start_in(dir: &Path) -> Self {
         let port = free_port();
         let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-        let mut cluster = Self { url, port, dir, server: None };
+        let mut cluster = Self { url, port, dir: dir.to_owned(), own: None, server: None };
         cluster.resume().await;
         cluster
+    }
+
+    /// Whether the server runs: it may have ended by itself.
+    pub fn runs(&mut self) -> bool {
+        self.server.as_mut().is_some_and(|server| matches!(server.try_wait(), Ok(None)))
     }
 
     /// Starts the server, the first time or again, and waits until it answers.
     pub async fn resume(&mut self) {
         let child = tokio::process::Command::new(env::repository().join("tests/postgres"))
-            .arg(self.dir.path().join("postgres"))
+            .arg(self.dir.join("postgres"))
             .arg(self.port.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

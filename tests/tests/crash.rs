@@ -219,6 +219,40 @@ on_both_engines! {
     }
 }
 
+evm_tests::on_each_engine!(the_first_look_after_a_kill_shows_nobody_online_who_is_not);
+
+/// What the dead process held is not online: on SQLite, which one process has, from the first look on; on PostgreSQL, where
+/// another node may hold it, when the dead one's lease has run out.
+async fn the_first_look_after_a_kill_shows_nobody_online_who_is_not(engine: Engine) {
+    let mut world = World::start(engine).await;
+    let mut held = Vec::new();
+    for n in 0..20 {
+        let identity = format!("STORM-{n}");
+        world.operator.charger(&identity, 1).await;
+        held.push(world.raw(&identity, Version::V16).await);
+    }
+    let online =
+        async |world: &World| world.operator.all("/chargers").await.iter().filter(|one| one["online"] == true).count();
+    assert_eq!(online(&world).await, 20);
+    world.program.kill().await;
+    for charger in &held {
+        charger.closed().await;
+    }
+    world.program.restart().await;
+    match engine {
+        Engine::SqliteLocal => assert_eq!(online(&world).await, 0, "at the first look"),
+        Engine::PostgresNats => {
+            until("the dead node's lease to end", Duration::from_secs(40), async || {
+                (online(&world).await == 0).then_some(())
+            })
+            .await;
+        }
+    }
+    let _back = world.raw("STORM-3", Version::V16).await;
+    assert_eq!(online(&world).await, 1);
+    world.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgresql_that_is_stopped_for_30_s_loses_nothing() {
     let cluster = Cluster::start().await;

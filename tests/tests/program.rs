@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use evm_tests::clock::Clock;
 use evm_tests::engine::Backend;
 use evm_tests::program::Program;
 use evm_tests::world::{common_env, operator, purchase_is};
@@ -195,6 +196,116 @@ async fn doctor_finds_what_is_wrong() {
 
     let unreadable = evm(dir.path(), &["doctor"], &[("EVM_ADMIN_TOKEN", "short")]).await;
     assert!(!unreadable.success && unreadable.stdout.contains("EVM_ADMIN_TOKEN"), "{}", unreadable.stdout);
+}
+
+/// One list of checks: what `serve` refuses, `doctor` finds, in the same words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_serve_refuses_doctor_finds() {
+    let qpay = ("EVM_QPAY_URL", "https://merchant.qpay.mn/v2");
+    let sms = ("EVM_SMS_DRIVER", "callpro");
+    let key = ("EVM_SMS_KEY", "0123456789abcdef");
+    let from = ("EVM_SMS_FROM", "72000000");
+    let nats = ("EVM_NATS_URL", "nats://api:hidden@127.0.0.1:1");
+    let public = ("EVM_NATS_PUBLIC_URL", "nats://127.0.0.1:1");
+    let callout = [
+        ("EVM_NATS_CALLOUT_URL", "nats://auth:hidden@127.0.0.1:1"),
+        ("EVM_NATS_CALLOUT_ISSUER_SEED", "SAnot-a-seed"),
+        ("EVM_NATS_CALLOUT_XKEY_SEED", "SXnot-a-seed"),
+    ];
+    let cases: Vec<(&str, Vec<(&str, &str)>)> = vec![
+        ("EVM_SMS_KEY", vec![sms]),
+        ("EVM_SMS_FROM", vec![sms, key]),
+        ("EVM_PHONE_COUNTRIES", vec![sms, key, from, ("EVM_PHONE_COUNTRIES", "976,7")]),
+        ("EVM_SMS_TEXT", vec![("EVM_SMS_TEXT", "your code is on its way")]),
+        ("EVM_SMS_TEXT", vec![sms, key, from, ("EVM_SMS_TEXT", "{code} https://evm.example.mn")]),
+        ("EVM_SMS_URL", vec![("EVM_SMS_DRIVER", "http")]),
+        ("EVM_FCM_CREDENTIALS", vec![("EVM_FCM_CREDENTIALS", "/nowhere/firebase.json")]),
+        ("EVM_QPAY_CLIENT_ID", vec![qpay]),
+        ("EVM_QPAY_CLIENT_SECRET", vec![("EVM_QPAY_CLIENT_ID", "M")]),
+        ("EVM_NATS_PUBLIC_URL", vec![nats]),
+        ("EVM_NATS_CALLOUT_ISSUER_SEED", [nats, public].into_iter().chain(callout).collect()),
+    ];
+    for (names, settings) in cases {
+        let dir = folder();
+        let settings: Vec<_> = FREE_PORTS.into_iter().chain(settings).collect();
+        let (serve, doctor) =
+            tokio::join!(evm(dir.path(), &["serve"], &settings), evm(dir.path(), &["doctor"], &settings));
+        assert!(!serve.success && serve.stderr.contains(names), "serve with {settings:?}: {}", serve.stderr);
+        let why = serve.stderr.lines().find_map(|line| line.strip_prefix("evm: ")).unwrap_or_default();
+        let found = doctor.stdout.lines().any(|line| line.starts_with("FAIL") && line.ends_with(why));
+        assert!(!doctor.success && found, "{why}\nis not in\n{}", doctor.stdout);
+        assert!(!dir.path().join("data").exists(), "refused before anything is made");
+    }
+}
+
+/// The mode of a file or folder.
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_folder_that_is_open_to_others_is_closed() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = folder();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let settings: Vec<_> = FREE_PORTS.into_iter().chain([("EVM_DATA_DIR", data.to_str().unwrap())]).collect();
+    let doctor = evm(dir.path(), &["doctor"], &settings).await;
+    let warned = doctor.stdout.lines().any(|line| line.starts_with("warn") && line.contains("mode 755"));
+    assert!(doctor.success && warned, "{}", doctor.stdout);
+    assert_eq!(mode(&data), 0o755, "it changes nothing");
+
+    let mut program = Program::start("serve", &data, []).await;
+    let names = ["evm.db", "evm.db-wal", "evm.db-shm", "evm.db.lock", "listening.json"];
+    for name in names {
+        assert_eq!(mode(&data.join(name)), 0o600, "{name}");
+    }
+    assert_eq!(mode(&data), 0o700);
+    program.kill().await;
+    // As an older program left them.
+    for name in ["evm.db", "evm.db-wal", "evm.db.lock"] {
+        std::fs::set_permissions(data.join(name), std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    program.restart().await;
+    for name in names {
+        assert_eq!(mode(&data.join(name)), 0o600, "{name}");
+    }
+    program.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_clock_is_off_is_refused() {
+    let (dir, backend, clock) = (folder(), Backend::start(Engine::PostgresNats, None).await, Clock::new());
+    let all: Vec<(String, String)> = backend.env().into_iter().chain(common_env()).chain([clock.setting()]).collect();
+    let settings: Vec<(&str, &str)> = all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let settings: Vec<_> = FREE_PORTS.into_iter().chain(settings).collect();
+    for (seconds, side) in [(40, "ahead of"), (-3600, "behind")] {
+        clock.ahead(seconds);
+        for part in ["csms", "billing-api", "serve"] {
+            let refused = evm(dir.path(), &[part], &settings).await;
+            let why = refused.stderr.contains(side) && refused.stderr.contains("EVM_MAX_CLOCK_SKEW_S=30");
+            assert!(!refused.success && why, "{part}: {}", refused.stderr);
+        }
+        let doctor = evm(dir.path(), &["doctor"], &settings).await;
+        let found = doctor.stdout.lines().any(|line| line.starts_with("FAIL") && line.contains(side));
+        assert!(!doctor.success && found, "{}", doctor.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_nats_configuration_in_files_is_nobody_elses_to_read() {
+    let dir = folder();
+    let script = "umask 022; \"$0\" nats-config > nats-server.conf 2> nats.env";
+    let mut shell = tokio::process::Command::new("sh");
+    let done = shell.arg("-c").arg(script).arg(env::program()).current_dir(dir.path()).status().await.unwrap();
+    assert!(done.success());
+    for name in ["nats-server.conf", "nats.env"] {
+        let path = dir.path().join(name);
+        assert!(path.metadata().unwrap().len() > 100, "{name}");
+        assert_eq!(mode(&path), 0o600, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -109,7 +109,7 @@ async fn batch(store: &Store, client: &Client, node: &str) -> Result<Next, Store
         return Ok(Next::NotSignedIn(why));
     }
     let mut db = store.begin().await?;
-    let mine = leases::take(&mut db, LEASE, node, LEASE_MS, now()).await?;
+    let mine = leases::take(&mut db, LEASE, node, LEASE_MS).await?;
     let due = if mine { pushes::due(&mut db, now(), BATCH).await? } else { Vec::new() };
     db.commit().await?;
     let full = i64::try_from(due.len()).is_ok_and(|len| len == BATCH);
@@ -137,7 +137,7 @@ async fn batch(store: &Store, client: &Client, node: &str) -> Result<Next, Store
 async fn renew(store: &Store, node: &str) {
     let take = async {
         let mut db = store.begin().await?;
-        leases::take(&mut db, LEASE, node, LEASE_MS, now()).await?;
+        leases::take(&mut db, LEASE, node, LEASE_MS).await?;
         db.commit().await
     };
     if let Err(error) = take.await {

@@ -77,6 +77,20 @@ pub(crate) async fn look_up(
     }
 }
 
+/// Whether these are seeds that logins can be signed and sealed with.
+///
+/// # Errors
+/// [`BusError::Config`] where one is not.
+pub fn check_seeds(issuer_seed: &str, xkey_seed: &str) -> Result<(), BusError> {
+    keys(issuer_seed, Some(xkey_seed)).map(drop)
+}
+
+fn keys(issuer_seed: &str, xkey_seed: Option<&str>) -> Result<(KeyPair, Option<XKey>), BusError> {
+    let wrong = |error: nkeys::error::Error| BusError::Config(error.to_string());
+    let issuer = KeyPair::from_seed(issuer_seed).map_err(wrong)?;
+    Ok((issuer, xkey_seed.map(XKey::from_seed).transpose().map_err(wrong)?))
+}
+
 /// Answers until `shutdown`; see [`Callout`].
 ///
 /// # Errors
@@ -102,9 +116,7 @@ impl Callout {
     /// # Errors
     /// [`BusError::Config`] for wrong keys or a wrong address, [`BusError::Down`] when the server refuses or is not there.
     pub async fn connect(options: CalloutOptions, authenticator: Authenticator) -> Result<Callout, BusError> {
-        let key = |error: nkeys::error::Error| BusError::Config(error.to_string());
-        let issuer = KeyPair::from_seed(&options.issuer_seed).map_err(key)?;
-        let xkey = options.xkey_seed.map(|seed| XKey::from_seed(&seed)).transpose().map_err(key)?;
+        let (issuer, xkey) = keys(&options.issuer_seed, options.xkey_seed.as_deref())?;
         let name = "evm auth callout".to_owned();
         let nats = NatsOptions { url: options.url, name };
         let client = connect(&nats, WAITING, Arc::new(AtomicU64::new(0))).await?;

@@ -77,7 +77,7 @@ pub(crate) async fn run(
         return handshake::refuse(&mut stream, peer, &checked.asked, Refusal::StoreDown, node).await;
     };
     let (epoch, away_since) = (connected.epoch, connected.away_since);
-    let held = Held::new(epoch, evm_store::now(), shutdown);
+    let held = Held::new(epoch, shutdown);
     node.registry.hold(charger, &held);
     match Box::pin(announce(node, identity, charger, epoch)).await {
         None => handshake::refuse(&mut stream, peer, &checked.asked, Refusal::BusDown, node).await,
@@ -292,7 +292,7 @@ impl Connection {
     fn hear(&mut self) {
         self.pings.answered();
         self.heard_at = Instant::now();
-        self.held.heard(evm_store::now());
+        self.held.heard();
     }
 
     async fn on_time(&mut self) -> Result<(), End> {

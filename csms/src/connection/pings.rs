@@ -48,7 +48,7 @@ impl Connection {
     pub(super) async fn look_for_life(&mut self, now: Instant) -> Result<(), End> {
         let (heard_at, ping_every) = (self.heard_at(), self.node.config.ping_every);
         if heard_at > self.heard_at {
-            self.held.heard(evm_store::now());
+            self.held.heard();
         }
         let silence = now.saturating_duration_since(heard_at);
         if silence > Duration::from_secs(u64::from(self.node.config.heartbeat_s)) * SILENT_HEARTBEATS {

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use evm_bus::{Bus, NatsOptions};
-use evm_store::Store;
+use evm_store::{Store, StoreError};
 
-use crate::backend;
 use crate::data::{self, Listening, Lock};
 use crate::descriptors::Descriptors;
+use crate::node::Parts;
 use crate::settings::{Secret, Settings, unknown_variables};
+use crate::{backend, checks};
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,6 +22,8 @@ const CLOCK_MIN: Duration = Duration::from_secs(1_767_225_600);
 /// Nor more: 2100-01-01.
 const CLOCK_MAX: Duration = Duration::from_secs(4_102_444_800);
 
+/// From here on a difference between the machine's clock and the database's is worth a word.
+const CLOCK_OFF_MS: i64 = 2_000;
 /// An operator may well have more than so many chargers.
 const FEW_CHARGERS: u32 = 1_000;
 
@@ -78,9 +81,13 @@ async fn examine(settings: &Settings, report: &mut Report) {
         None => Fine("not set".to_owned()),
     };
     report.say("dev code", code);
+    for (what, error) in checks::refused(settings, Parts::All) {
+        report.say(what, Fail(format!("{error:#}")));
+    }
     report.say("clock", clock(settings));
     report.say("descriptors", descriptors(settings));
     report.say("data folder", folder(&settings.data_dir));
+    open_files(settings, report);
     report.say("database", database(settings).await);
     nats(settings, report).await;
     ports(settings, report);
@@ -112,6 +119,20 @@ fn folder(path: &Path) -> Finding {
     }
 }
 
+/// What other users of the machine may read or write: a start closes it.
+fn open_files(settings: &Settings, report: &mut Report) {
+    let url = data::database_url(settings).unwrap_or_default();
+    let database = data::sqlite_path(&url).map(data::database_files);
+    let folder = settings.data_dir.clone();
+    for path in [folder.join(data::LISTENING), folder].into_iter().chain(database.into_iter().flatten()) {
+        if let Some(mode) = data::open_to_others(&path) {
+            let text =
+                format!("other users see into {} (mode {mode:o}); a start closes it, or `chmod go=`", path.display());
+            report.say("data folder", Warn(text));
+        }
+    }
+}
+
 async fn database(settings: &Settings) -> Finding {
     let url = match data::database_url(settings) {
         Ok(url) => url,
@@ -129,14 +150,21 @@ async fn database(settings: &Settings) -> Finding {
     let pending = async {
         let store = Store::open(&url).await?;
         let pending = store.pending_migrations().await;
+        let ahead_ms = store.clock_ahead_ms().await;
         store.close().await;
-        pending
+        Ok::<_, StoreError>((pending?, ahead_ms?))
     };
     match tokio::time::timeout(PATIENCE, pending).await {
         Err(_) => Fail(format!("{shown} does not answer")),
         Ok(Err(error)) => Fail(format!("{shown}: {error}")),
-        Ok(Ok(0)) => Fine(format!("{shown} is up to date")),
-        Ok(Ok(pending)) => Warn(format!("{shown} lacks {pending} migrations; a start or `evm migrate` brings them")),
+        Ok(Ok((_, ahead_ms))) if ahead_ms.abs() > i64::from(settings.max_clock_skew_s) * 1000 => {
+            Fail(backend::clock_is_off(ahead_ms, settings))
+        }
+        Ok(Ok((_, ahead_ms))) if ahead_ms.abs() > CLOCK_OFF_MS => Warn(backend::clock_is_off(ahead_ms, settings)),
+        Ok(Ok((0, _))) => Fine(format!("{shown} is up to date")),
+        Ok(Ok((pending, _))) => {
+            Warn(format!("{shown} lacks {pending} migrations; a start or `evm migrate` brings them"))
+        }
     }
 }
 
@@ -148,9 +176,6 @@ async fn nats(settings: &Settings, report: &mut Report) {
     match &settings.nats_callout_url {
         Some(url) => report.say("NATS logins", login(url).await),
         None => report.say("NATS logins", Warn("EVM_NATS_CALLOUT_URL is not set: customers cannot log in".to_owned())),
-    }
-    if settings.nats_public_url.is_none() {
-        report.say("NATS", Fail("EVM_NATS_PUBLIC_URL is not set: where customers hear their events".to_owned()));
     }
 }
 

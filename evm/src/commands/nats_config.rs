@@ -1,6 +1,9 @@
 //! `evm nats-config`: a configuration for nats-server with new keys, and the settings that go with it.
 
+use std::fs::{File, Permissions};
 use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Context;
 use evm_bus::{NatsServerConfig, nats_config};
@@ -32,6 +35,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
          EVM_NATS_CALLOUT_XKEY_SEED={}\n",
         server.api_password, server.auth_password, server.issuer_seed, server.xkey_seed,
     );
+    close(std::io::stdout())?;
+    close(std::io::stderr())?;
     std::io::stdout().write_all(config.as_bytes()).context("cannot write the configuration")?;
     std::io::stderr().write_all(settings.as_bytes()).context("cannot write the settings")
+}
+
+/// Both outputs hold secrets: a file that the shell made for one is closed to other users before anything stands in it.
+fn close(output: impl AsFd) -> anyhow::Result<()> {
+    let file = File::from(output.as_fd().try_clone_to_owned()?);
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600)).context("cannot close the file to other users")?;
+    }
+    Ok(())
 }

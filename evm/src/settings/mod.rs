@@ -81,6 +81,8 @@ settings! {
     nats_hub_addr: SocketAddr = "127.0.0.1:4222";
     /// postgres://USER:PASSWORD@HOST/DATABASE or sqlite://PATH; SQLite in the data folder where unset.
     database_url: Secret;
+    /// Seconds that the machine's clock may differ from PostgreSQL's at the start.
+    max_clock_skew_s: u32 = "30";
     /// NATS server (2.10 or newer) with the login of its user `api`: nats://api:PASSWORD@HOST:PORT.
     nats_url: Secret;
     /// What customers are told to connect to for events; the built-in port's address where unset.

@@ -1,11 +1,13 @@
 //! Which node holds the socket of which station.
 
 use evm_domain::{ChargerId, Timestamp};
-use sqlx::QueryBuilder;
+use sqlx::{AssertSqlSafe, QueryBuilder};
 
+use crate::clock::AHEAD_MS;
 use crate::engine::{Db, on};
+use crate::leases::NODE_TTL_MS;
 use crate::rows::push_rows;
-use crate::{Result, id};
+use crate::{Result, id, now};
 
 /// A new connection.
 #[derive(Debug, Clone)]
@@ -81,17 +83,15 @@ pub async fn disconnect(db: &mut Db, gone: &[(ChargerId, i64)], now: Timestamp) 
     Ok(())
 }
 
-/// Marks as offline what a node held whose lease `node:{name}` ran out.
-pub async fn disconnect_dead_nodes(db: &mut Db, now: Timestamp) -> Result<u64> {
+/// Marks as offline what a node held whose lease `node:{name}` ran out, by the clock that all nodes share.
+pub async fn disconnect_dead_nodes(db: &mut Db) -> Result<u64> {
+    let clock = db.clock_sql("$1");
+    let sql = format!(
+        "UPDATE chargers SET online = FALSE, node = NULL WHERE online AND NOT EXISTS (SELECT 1 FROM leases l \
+         WHERE l.name = 'node:' || chargers.node AND l.expires_at BETWEEN {clock} AND {clock} + $2 + {AHEAD_MS})",
+    );
     Ok(on!(db, conn => {
-        sqlx::query(
-            "UPDATE chargers SET online = FALSE, node = NULL WHERE online AND NOT EXISTS \
-             (SELECT 1 FROM leases l WHERE l.name = 'node:' || chargers.node AND l.expires_at >= $1)",
-        )
-        .bind(now.0)
-        .execute(conn)
-        .await?
-        .rows_affected()
+        sqlx::query(AssertSqlSafe(sql)).bind(now().0).bind(NODE_TTL_MS).execute(conn).await?.rows_affected()
     }))
 }
 

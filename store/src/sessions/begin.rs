@@ -52,8 +52,9 @@ pub async fn request(db: &mut Db, new: &NewRequest) -> Result<Requested> {
     on!(db, conn => {
         sqlx::query(
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, \
-             id_tag, remote_start_id, requested_at, heard_at, time_zone) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested', $8, $9, $10, $10, (SELECT time_zone FROM chargers WHERE id = $3))",
+             id_tag, remote_start_id, requested_at, heard_at, time_zone, seq) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'requested', $8, $9, $10, $10, (SELECT time_zone FROM chargers WHERE id = $3), \
+             (SELECT COALESCE(MAX(seq), 0) + 1 FROM sessions))",
         )
         .bind(made.id.to_string())
         .bind(made.purchase.to_string())
@@ -123,12 +124,15 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
     if new.is_empty() {
         return Ok(Vec::new());
     }
+    let (last,): (i64,) = on!(&mut *db, conn => {
+        sqlx::query_as("SELECT COALESCE(MAX(seq), 0) FROM sessions").fetch_one(conn).await?
+    });
     let ids: Vec<(String,)> = on!(db, conn => {
         let mut sql = QueryBuilder::new(
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
-             transaction_ref, start_key, review, requested_at, started_at, heard_at, time_zone) ",
+             transaction_ref, start_key, review, requested_at, started_at, heard_at, time_zone, seq) ",
         );
-        push_rows(&mut sql, new, |row, new| {
+        push_rows(&mut sql, new.iter().zip(last + 1..), |row, (new, seq)| {
             let s = &new.session;
             row.bind(s.id.to_string())
                 .bind(s.purchase.to_string())
@@ -145,7 +149,8 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
                 .bind(now.0)
                 .bind(s.started_at.map(|at| at.0))
                 .bind(now.0)
-                .bind(s.tariff.clock.zone().map(str::to_owned));
+                .bind(s.tariff.clock.zone().map(str::to_owned))
+                .bind(seq);
         });
         sql.push(" ON CONFLICT DO NOTHING RETURNING id");
         sql.build_query_as().fetch_all(conn).await?
