@@ -9,7 +9,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{PathItem, RefOr, Response};
 
 use crate::http::problem::{self, Code, ProblemDocument};
-use crate::openapi::api;
+use crate::openapi::{api, keyed_paths};
 
 /// The head of the document.
 #[derive(OpenApi)]
@@ -61,8 +61,9 @@ pub fn document() -> utoipa::openapi::OpenApi {
             components.security_schemes.insert(name.into(), RefOr::T(SecurityScheme::Http(scheme)));
         }
     }
+    let keyed = keyed_paths();
     for (path, item) in &mut document.paths.paths {
-        complete(path, item);
+        complete(path, item, keyed.contains(path));
     }
     document
 }
@@ -78,9 +79,8 @@ fn code_table() -> String {
 }
 
 /// What holds for every route, or all of a kind, is said here once.
-fn complete(path: &str, item: &mut PathItem) {
+fn complete(path: &str, item: &mut PathItem, keyed: bool) {
     let of_operator = path.starts_with("/admin/");
-    let posts = item.post.is_some();
     let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
     for operation in operations.into_iter().flatten() {
         let mut common = vec![Code::Internal, Code::StoreUnavailable, Code::TimedOut];
@@ -101,7 +101,7 @@ fn complete(path: &str, item: &mut PathItem) {
         if operation.request_body.is_some() {
             common.push(Code::BodyTooLarge);
         }
-        if posts && !open {
+        if keyed {
             common.extend([Code::IdempotencyInFlight, Code::IdempotencyKeyReused]);
             operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
         }

@@ -1,5 +1,6 @@
 //! The routes and their document, from one list.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
@@ -23,6 +24,15 @@ const MOST_OPERATOR_BODY: usize = 1024 * 1024;
 /// A request is over after this; commands to chargers wait for 35 s at the longest.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 
+/// Calls that move a customer's money or start something: they take an `Idempotency-Key`.
+fn customers_keyed() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(devices::start::start))
+        .routes(routes!(devices::finish::finish))
+        .routes(routes!(purchases::pay::pay))
+        .routes(routes!(balance::replenish::replenish))
+}
+
 fn customers() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(customer::me::me))
@@ -33,15 +43,11 @@ fn customers() -> OpenApiRouter<App> {
         .routes(routes!(customer::update_info::update_info))
         .routes(routes!(customer::update_notification_token::update_notification_token))
         .routes(routes!(devices::by_location::by_location))
-        .routes(routes!(devices::start::start))
-        .routes(routes!(devices::finish::finish))
         .routes(routes!(purchases::payment_options::payment_options))
-        .routes(routes!(purchases::pay::pay))
         .routes(routes!(purchases::status::status))
         .routes(routes!(purchases::feedback::feedback))
         .routes(routes!(purchases::list::list))
         .routes(routes!(customer::statement::statement))
-        .routes(routes!(balance::replenish::replenish))
         .routes(routes!(balance::replenishment::replenishment))
 }
 
@@ -52,20 +58,25 @@ fn strangers() -> OpenApiRouter<App> {
         .routes(routes!(payments::callback::callback))
 }
 
+/// The operator's calls that take an `Idempotency-Key`.
+fn operators_keyed() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(operator::command::command))
+        .routes(routes!(operator::credit::credit))
+        .routes(routes!(operator::refund::refund))
+}
+
 fn operators() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(operator::register::register, operator::charger::charger))
         .routes(routes!(operator::chargers::chargers))
-        .routes(routes!(operator::command::command))
         .routes(routes!(operator::messages::messages))
         .routes(routes!(operator::messages::message))
         .routes(routes!(operator::sessions::sessions))
         .routes(routes!(operator::purchases::purchases))
         .routes(routes!(operator::customers::customers))
-        .routes(routes!(operator::credit::credit))
         .routes(routes!(operator::cards::put_card, operator::cards::delete_card))
         .routes(routes!(operator::ledger::ledger))
-        .routes(routes!(operator::refund::refund))
         .routes(routes!(operator::gateway_payments::gateway_payments))
         .routes(routes!(operator::reconciliation::reconciliation))
 }
@@ -73,6 +84,7 @@ fn operators() -> OpenApiRouter<App> {
 /// All routes; with `app` what stands before them, too.
 pub(crate) fn api(app: Option<&App>) -> OpenApiRouter<App> {
     let (mut customers, mut operators) = (customers(), operators());
+    let (mut customers_keyed, mut operators_keyed) = (customers_keyed(), operators_keyed());
     let mut open = strangers();
     let mut health = OpenApiRouter::new().routes(routes!(health::livez)).routes(routes!(health::readyz));
     if let Some(app) = app {
@@ -80,20 +92,32 @@ pub(crate) fn api(app: Option<&App>) -> OpenApiRouter<App> {
         (open, health) = (open.route_layer(parameters()), health.route_layer(parameters()));
         // The app was documented with a slash at the end here; both work.
         let slash = axum::routing::post(balance::replenishment::replenishment);
-        customers = customers
-            .route("/customer/replenishment/", slash)
+        customers = customers.route("/customer/replenishment/", slash).route_layer(parameters());
+        operators = operators.route_layer(parameters());
+        customers_keyed = customers_keyed
             .route_layer(parameters())
-            .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::customer))
-            .route_layer(middleware::from_fn_with_state(app.clone(), auth::customer));
-        operators = operators
+            .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::customer));
+        operators_keyed = operators_keyed
             .route_layer(parameters())
-            .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::operator))
-            .route_layer(middleware::from_fn_with_state(app.clone(), auth::operator));
+            .route_layer(middleware::from_fn_with_state(app.clone(), idempotency::operator));
+    }
+    customers = customers.merge(customers_keyed);
+    operators = operators.merge(operators_keyed);
+    if let Some(app) = app {
+        customers = customers.route_layer(middleware::from_fn_with_state(app.clone(), auth::customer));
+        operators = operators.route_layer(middleware::from_fn_with_state(app.clone(), auth::operator));
     }
     OpenApiRouter::with_openapi(crate::document::head())
         .nest("/api/v1", open.merge(customers).layer(DefaultBodyLimit::max(MOST_CUSTOMER_BODY)))
         .nest("/admin/v1", operators.layer(DefaultBodyLimit::max(MOST_OPERATOR_BODY)))
         .merge(health)
+}
+
+/// The paths of calls that take an `Idempotency-Key`.
+pub(crate) fn keyed_paths() -> BTreeSet<String> {
+    let router = OpenApiRouter::new().nest("/api/v1", customers_keyed()).nest("/admin/v1", operators_keyed());
+    let (_, document) = router.split_for_parts();
+    document.paths.paths.into_keys().collect()
 }
 
 /// All routes, with what stands around them.

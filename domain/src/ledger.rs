@@ -59,11 +59,6 @@ impl Account {
         Self::ALL.into_iter().find(|account| account.as_str() == word)
     }
 
-    /// Whether charges book what they bring in to it; the rest says where money is and who owes it.
-    pub fn is_earned(self) -> bool {
-        matches!(self, Self::RevenueEnergy | Self::RevenueWaiting | Self::Vat)
-    }
-
     /// Whether postings to it belong to one customer.
     pub fn is_personal(self) -> bool {
         matches!(self, Self::Customer | Self::Receivable)
@@ -89,16 +84,100 @@ fn postings(lines: &[(Account, Money)]) -> Vec<Posting> {
     all
 }
 
-/// A charge is over: the customer owes, the operator has earned, VAT apart. With a bill already booked, only the
-/// difference.
-pub fn charge(bill: &Bill, booked: &Bill) -> Vec<Posting> {
-    let ((energy, waiting), (booked_energy, booked_waiting)) = (net(bill), net(booked));
-    postings(&[
-        (Account::Receivable, booked.total() - bill.total()),
-        (Account::RevenueEnergy, energy - booked_energy),
-        (Account::RevenueWaiting, waiting - booked_waiting),
-        (Account::Vat, bill.vat_amount - booked.vat_amount),
-    ])
+/// How a purchase stands: what was charged, what of it is paid, and what of that was given back.
+///
+/// `refunded ≤ paid ≤ bill.total()`. Every booking about a purchase is the difference of two of these, so that whatever
+/// comes in whatever order adds up to the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// What was charged.
+    pub bill: Bill,
+    /// What of it is paid.
+    pub paid: Money,
+    /// What of that was given back.
+    pub refunded: Money,
+}
+
+impl Position {
+    /// A charge of which nothing is paid.
+    pub fn unpaid(bill: Bill) -> Self {
+        Self { bill, ..Self::default() }
+    }
+
+    /// What is still to be paid.
+    pub fn due(&self) -> Money {
+        self.bill.total() - self.paid
+    }
+
+    /// What can still be given back.
+    pub fn left(&self) -> Money {
+        self.paid - self.refunded
+    }
+
+    /// Whether the whole charge was given back.
+    pub fn is_refunded(&self) -> bool {
+        self.refunded > Money::ZERO && self.refunded == self.bill.total()
+    }
+
+    /// The VAT in what was given back, rounded half up.
+    pub fn refunded_vat(&self) -> Money {
+        self.share(self.bill.vat_amount)
+    }
+
+    /// How much of a part of the total was given back with the rest of it, rounded half up.
+    fn share(&self, part: Money) -> Money {
+        let total = i128::from(self.bill.total().0.max(1));
+        let twice = 2 * i128::from(part.0) * i128::from(self.refunded.0) + total;
+        Money(i64::try_from(twice / (2 * total)).unwrap_or(part.0))
+    }
+
+    /// What the book holds for the purchase, apart from where its money came from and went to. What was given back is taken
+    /// from VAT, waiting and energy in proportion; sums of parts are rounded, so that no part is taken back beyond itself.
+    fn lines(&self) -> [(Account, Money); 4] {
+        let (energy, waiting) = net(&self.bill);
+        let vat_back = self.refunded_vat();
+        let waiting_back = self.share(self.bill.vat_amount + waiting) - vat_back;
+        let energy_back = self.refunded - vat_back - waiting_back;
+        [
+            (Account::Receivable, -self.due()),
+            (Account::RevenueEnergy, energy - energy_back),
+            (Account::RevenueWaiting, waiting - waiting_back),
+            (Account::Vat, self.bill.vat_amount - vat_back),
+        ]
+    }
+
+    /// The postings that lead from `before` to here; `money` is where what came in or went out stands.
+    fn since(&self, before: &Self, money: &[(Account, Money)]) -> Vec<Posting> {
+        let moved =
+            self.lines().into_iter().zip(before.lines()).map(|((account, now), (_, then))| (account, now - then));
+        postings(&moved.chain(money.iter().copied()).collect::<Vec<_>>())
+    }
+
+    /// The charge costs something else: more is owed, or what is paid beyond it goes to the balance. Where more had been
+    /// given back than it costs now, the charge counts as given back whole.
+    pub fn corrected(&self, bill: Bill) -> (Self, Vec<Posting>) {
+        let total = bill.total();
+        let after = Self { bill, paid: self.paid.min(total), refunded: self.refunded.min(total) };
+        let money = [(Account::Customer, self.left() - after.left())];
+        (after, after.since(self, &money))
+    }
+
+    /// A part of what is paid is given back, `to_gateway` of it through the gateway, the rest as balance. The gateway's fee is
+    /// not expected back. `None`: that is nothing, or more than is left.
+    pub fn given_back(&self, amount: Money, to_gateway: Money) -> Option<(Self, Vec<Posting>)> {
+        let within = |part, least, most| (least..=most).contains(&part);
+        if !within(amount, Money(1), self.left()) || !within(to_gateway, Money::ZERO, amount) {
+            return None;
+        }
+        let after = Self { refunded: self.refunded + amount, ..*self };
+        let money = [(Account::Customer, amount - to_gateway), (Account::QpayClearing, to_gateway)];
+        Some((after, after.since(self, &money)))
+    }
+}
+
+/// A charge is over: the customer owes, the operator has earned, VAT apart.
+pub fn charge(bill: &Bill) -> Vec<Posting> {
+    Position::unpaid(*bill).since(&Position::default(), &[])
 }
 
 /// What energy and waiting earned without VAT: each carries its share, the energy the möngö that does not divide.
@@ -130,60 +209,11 @@ pub fn gateway_payment(amount: Money, fee: Money, applied: Money) -> Vec<Posting
     ])
 }
 
-/// Takes back what a paid purchase earned and gives it to the customer: a part as balance, a part through the gateway.
-/// The gateway's fee is not expected back. `None`: the two parts are not what was earned.
-pub fn refund(earned: &[(Account, Money)], to_balance: Money, to_gateway: Money) -> Option<Vec<Posting>> {
-    let total: Money = earned.iter().map(|(_, amount)| *amount).sum();
-    if total != to_balance + to_gateway {
-        return None;
-    }
-    let mut lines: Vec<_> = earned.iter().map(|&(account, amount)| (account, -amount)).collect();
-    lines.extend([(Account::Customer, to_balance), (Account::QpayClearing, to_gateway)]);
-    Some(postings(&lines))
-}
-
 /// The gateway does not give a refund out: it becomes balance after all.
 pub fn refund_to_balance(amount: Money) -> Vec<Posting> {
     postings(&[(Account::QpayClearing, -amount), (Account::Customer, amount)])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::units::Wh;
-
-    #[test]
-    fn a_correction_books_the_difference_only() {
-        let first = Bill { energy: Wh(1000), energy_amount: Money(500), waiting_amount: Money(20), ..Bill::default() };
-        let last = Bill { energy: Wh(1200), energy_amount: Money(600), ..first };
-        assert_eq!(charge(&first, &Bill::default()).len(), 3);
-        assert_eq!(
-            charge(&last, &first),
-            vec![
-                Posting { account: Account::Receivable, amount: Money(-100) },
-                Posting { account: Account::RevenueEnergy, amount: Money(100) },
-            ]
-        );
-        assert!(charge(&first, &first).is_empty());
-    }
-
-    #[test]
-    fn gateway_money_pays_what_is_owed_and_the_rest_is_balance() {
-        let amount =
-            |all: &[Posting], account| all.iter().filter(|p| p.account == account).map(|p| p.amount.0).sum::<i64>();
-        let all = gateway_payment(Money(10_000), Money(100), Money(8_000));
-        assert_eq!(amount(&all, Account::QpayClearing), -9_900);
-        assert_eq!(amount(&all, Account::QpayFee), -100);
-        assert_eq!((amount(&all, Account::Receivable), amount(&all, Account::Customer)), (8_000, 2_000));
-        let earned = [(Account::RevenueEnergy, Money(7_000)), (Account::RevenueWaiting, Money(1_000))];
-        let back = refund(&earned, Money(3_000), Money(5_000)).unwrap_or_default();
-        assert_eq!((amount(&back, Account::Customer), amount(&back, Account::QpayClearing)), (3_000, 5_000));
-        assert_eq!(refund(&earned, Money(3_000), Money(5_001)), None);
-    }
-
-    #[test]
-    fn accounts_read_back() {
-        assert!(Account::ALL.iter().all(|account| Account::parse(account.as_str()) == Some(*account)));
-        assert_eq!(Account::parse("pocket"), None);
-    }
-}
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -55,17 +55,35 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "revenue and VAT are not the sum of the purchases",
         "SELECT 'all', CAST(e.total AS BIGINT), CAST(p.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
-         WHERE account IN ('revenue_energy', 'revenue_waiting', 'vat')) e, (SELECT COALESCE(SUM(amount), 0) AS total FROM purchases WHERE status <> 'refunded') p \
+         WHERE account IN ('revenue_energy', 'revenue_waiting', 'vat')) e, (SELECT COALESCE(SUM(amount - refunded), 0) AS total FROM purchases) p \
          WHERE e.total <> p.total LIMIT $1",
     ),
     (
         "VAT is not that of the purchases",
         "SELECT 'all', CAST(e.total AS BIGINT), CAST(p.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
-         WHERE account = 'vat') e, (SELECT COALESCE(SUM(vat_amount), 0) AS total FROM purchases WHERE status <> 'refunded') p WHERE e.total <> p.total LIMIT $1",
+         WHERE account = 'vat') e, (SELECT COALESCE(SUM(vat_amount - refunded_vat), 0) AS total FROM purchases) p WHERE e.total <> p.total LIMIT $1",
+    ),
+    (
+        "what a purchase earned was not booked for it",
+        "SELECT p.id, p.amount - p.refunded, CAST(COALESCE(b.total, 0) AS BIGINT) FROM purchases p LEFT JOIN (SELECT t.purchase_id, \
+         SUM(e.amount) AS total FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id \
+         WHERE e.account IN ('revenue_energy', 'revenue_waiting', 'vat') GROUP BY t.purchase_id) b ON b.purchase_id = p.id \
+         WHERE p.amount - p.refunded <> COALESCE(b.total, 0) LIMIT $1",
+    ),
+    (
+        "VAT of a purchase was not booked for it",
+        "SELECT p.id, p.vat_amount - p.refunded_vat, CAST(COALESCE(b.total, 0) AS BIGINT) FROM purchases p LEFT JOIN (SELECT t.purchase_id, \
+         SUM(e.amount) AS total FROM ledger_transactions t JOIN ledger_entries e ON e.transaction_id = t.id \
+         WHERE e.account = 'vat' GROUP BY t.purchase_id) b ON b.purchase_id = p.id \
+         WHERE p.vat_amount - p.refunded_vat <> COALESCE(b.total, 0) LIMIT $1",
     ),
     (
         "purchase's status does not fit what is paid",
         "SELECT id, paid, amount FROM purchases WHERE (status = 'paid') <> (paid = amount) AND status <> 'refunded' LIMIT $1",
+    ),
+    (
+        "purchase's status does not fit what was given back",
+        "SELECT id, refunded, amount FROM purchases WHERE (status = 'refunded') <> (refunded = amount AND amount > 0) LIMIT $1",
     ),
     (
         "purchase's energy is not its ended session's",
@@ -110,8 +128,12 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "the book's money at the gateway is not that of the payments",
         "SELECT 'all', CAST(e.total AS BIGINT), CAST(g.total AS BIGINT) FROM (SELECT COALESCE(SUM(amount), 0) AS total FROM ledger_entries \
-         WHERE account = 'qpay_clearing') e, (SELECT COALESCE(SUM(CASE WHEN refund IN ('requested', 'refunded') THEN fee \
-         ELSE fee - amount END), 0) AS total FROM gateway_payments) g WHERE e.total <> g.total LIMIT $1",
+         WHERE account = 'qpay_clearing') e, (SELECT COALESCE(SUM(fee - amount + refund_amount), 0) AS total FROM gateway_payments) g WHERE e.total <> g.total LIMIT $1",
+    ),
+    (
+        "payment's part that was given back does not fit its refund",
+        "SELECT payment_id, refund_amount, amount FROM gateway_payments \
+         WHERE (refund_amount > 0) <> COALESCE(refund IN ('requested', 'refunded'), FALSE) LIMIT $1",
     ),
     (
         "the book's gateway fees are not those of the payments",

@@ -195,13 +195,12 @@ pub(crate) struct Asked {
     pub(crate) customer_id: String,
     pub(crate) amount: i64,
     pub(crate) paid: i64,
-    pub(crate) status: String,
 }
 
 pub(crate) async fn lock_purchase(db: &mut Db, purchase: PurchaseId) -> Result<Option<Asked>> {
     let lock = db.for_update();
     Ok(on!(db, conn => {
-        let mut sql = QueryBuilder::new("SELECT s.customer_id, s.amount, s.paid, s.status FROM purchases s WHERE s.id = ");
+        let mut sql = QueryBuilder::new("SELECT s.customer_id, s.amount, s.paid FROM purchases s WHERE s.id = ");
         sql.push_bind(purchase.to_string()).push(lock);
         sql.build_query_as().fetch_optional(conn).await?
     }))
@@ -396,7 +395,8 @@ pub(crate) async fn end(db: &mut Db, invoice: &mut Invoice, state: State, tell: 
     let Some(purchase) = invoice.purchase else { return Ok(()) };
     on!(&mut *db, conn => {
         sqlx::query(
-            "UPDATE purchases SET status = 'unpaid', option = CASE WHEN paid > 0 THEN option END \
+            "UPDATE purchases SET status = 'unpaid', option = CASE WHEN EXISTS (SELECT 1 FROM gateway_payments g JOIN invoices i \
+             ON i.id = g.invoice_id WHERE i.purchase_id = purchases.id AND g.applied > 0) THEN 'QPAY' WHEN paid > 0 THEN 'EVM' END \
              WHERE id = $1 AND status = 'pending'",
         )
         .bind(purchase.to_string())

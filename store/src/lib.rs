@@ -25,6 +25,7 @@ pub mod limits;
 pub mod logins;
 pub mod operator;
 pub mod outbox;
+mod position;
 pub mod purchases;
 pub mod pushes;
 pub mod readings;

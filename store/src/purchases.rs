@@ -50,6 +50,8 @@ pub struct Purchase {
     pub amount: i64,
     /// Möngö.
     pub paid: i64,
+    /// What of that was given back, möngö.
+    pub refunded: i64,
     /// `unpaid`, `pending`, `paid` or `refunded`.
     pub status: String,
     /// How it was paid.
@@ -63,7 +65,7 @@ pub struct Purchase {
 const SELECT: &str = "SELECT p.id, p.customer_id, p.device_id, d.device_number, d.longitude, d.latitude, \
     COALESCE(s.started_at, s.requested_at) AS started_at, COALESCE(s.ended_at, p.created_at) AS finished_at, p.energy_wh, \
     p.waiting_s, t.energy_price, t.waiting_price, p.start_amount, p.energy_amount, p.waiting_amount, p.adjustment_amount, \
-    p.vat_amount, p.amount, p.paid, p.status, p.option, p.feedback_score, p.feedback_text \
+    p.vat_amount, p.amount, p.paid, p.refunded, p.status, p.option, p.feedback_score, p.feedback_text \
     FROM purchases p JOIN sessions s ON s.id = p.session_id JOIN devices d ON d.id = p.device_id \
     JOIN tariff_versions t ON t.id = s.tariff_id WHERE ";
 
@@ -120,7 +122,7 @@ pub enum Unpayable {
     AlreadyPaid,
     /// An invoice is open, on which money may have come in: ask the gateway, then pay `despite_invoice`.
     InvoiceOpen,
-    /// The balance is smaller than what is due.
+    /// The balance is smaller than what is due; empty, where a part would do.
     InsufficientBalance {
         /// The balance.
         balance: Money,
@@ -129,15 +131,34 @@ pub enum Unpayable {
     },
 }
 
-/// Pays what is due from the balance: purchase, payment, book, balance and event in the caller's one transaction. The new
-/// balance comes back. `despite_invoice`: also where an invoice is open, which is canceled then.
+/// How a purchase is paid from the balance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FromBalance {
+    /// Also where an invoice is open, which is canceled then.
+    pub despite_invoice: bool,
+    /// What the balance has, where that is less than what is due.
+    pub partial: bool,
+}
+
+/// A purchase, or a part of it, paid from the balance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paid {
+    /// What was paid now.
+    pub amount: Money,
+    /// What is still due.
+    pub due: Money,
+    /// The balance afterwards.
+    pub balance: Money,
+}
+
+/// Pays what is due from the balance: purchase, payment, book, balance and event in the caller's one transaction.
 pub async fn pay_from_evm(
     db: &mut Db,
     customer: CustomerId,
     purchase: PurchaseId,
-    despite_invoice: bool,
+    how: FromBalance,
     now: Timestamp,
-) -> Result<std::result::Result<Money, Unpayable>> {
+) -> Result<std::result::Result<Paid, Unpayable>> {
     let lock = db.for_update();
     let row: Option<(i64, i64, String)> = on!(&mut *db, conn => {
         let mut sql = QueryBuilder::new("SELECT s.amount, s.paid, s.status FROM purchases s WHERE s.id = ");
@@ -149,7 +170,7 @@ pub async fn pay_from_evm(
     if due <= Money::ZERO {
         return Ok(Err(Unpayable::AlreadyPaid));
     }
-    if status == "pending" && !despite_invoice {
+    if status == "pending" && !how.despite_invoice {
         return Ok(Err(Unpayable::InvoiceOpen));
     }
     let lock = db.for_update();
@@ -159,11 +180,30 @@ pub async fn pay_from_evm(
         sql.build_query_as().fetch_one(conn).await?
     });
     let balance = Money(balance);
-    if balance < due {
+    let part = if how.partial { due.min(balance) } else { due };
+    if part > balance || part == Money::ZERO {
         return Ok(Err(Unpayable::InsufficientBalance { balance, due }));
     }
+    move_from_balance(db, customer, purchase, part, Money(paid), now).await?;
+    if status == "pending" {
+        // What still comes in on its invoice becomes balance.
+        invoices::cancel_open_of(db, purchase, now).await?;
+    }
+    failpoint("pay.booked");
+    Ok(Ok(Paid { amount: part, due: due - part, balance: balance - part }))
+}
+
+/// Moves a part of the balance, both locked, to a purchase of which `paid` was paid before.
+async fn move_from_balance(
+    db: &mut Db,
+    customer: CustomerId,
+    purchase: PurchaseId,
+    part: Money,
+    paid: Money,
+    now: Timestamp,
+) -> Result<()> {
     let payment = new_id();
-    // A correction can give paid money back, so that one purchase is paid more than once.
+    // It may be paid in parts, and a correction can give paid money back: one purchase is paid more than once.
     let (earlier,): (i64,) = on!(&mut *db, conn => {
         sqlx::query_as("SELECT COUNT(*) FROM payments WHERE purchase_id = $1")
             .bind(purchase.to_string())
@@ -172,11 +212,13 @@ pub async fn pay_from_evm(
     });
     let moved = on!(&mut *db, conn => {
         sqlx::query(
-            "UPDATE purchases SET paid = amount, status = 'paid', option = 'EVM', paid_at = $2 WHERE id = $1 AND paid = $3",
+            "UPDATE purchases SET paid = paid + $4, status = CASE WHEN paid + $4 = amount THEN 'paid' ELSE 'unpaid' END, option = 'EVM', \
+             paid_at = CASE WHEN paid + $4 = amount THEN $2 END WHERE id = $1 AND paid = $3",
         )
         .bind(purchase.to_string())
         .bind(now.0)
-        .bind(paid)
+        .bind(paid.0)
+        .bind(part.0)
         .execute(conn)
         .await?
         .rows_affected()
@@ -192,7 +234,7 @@ pub async fn pay_from_evm(
         .bind(payment.to_string())
         .bind(purchase.to_string())
         .bind(customer.to_string())
-        .bind(due.0)
+        .bind(part.0)
         .bind(now.0)
         .execute(conn)
         .await?;
@@ -203,18 +245,12 @@ pub async fn pay_from_evm(
         customer: Some(customer),
         purchase: Some(purchase),
         note: Some(purchase.to_string()),
-        postings: pay_from_balance(due),
+        postings: pay_from_balance(part),
     };
     ledger::post(db, booking, now).await?;
-    if status == "pending" {
-        // What still comes in on its invoice becomes balance.
-        invoices::cancel_open_of(db, purchase, now).await?;
-    }
-    let payload = format!(r#"{{"status":"success","amount":{}}}"#, due.to_mnt());
+    let payload = format!(r#"{{"status":"success","amount":{}}}"#, part.to_mnt());
     let event = Event { customer, name: "PAYMENT", event_id: format!("payment-{payment}"), payload };
-    outbox::add(db, &[event], now).await?;
-    failpoint("pay.booked");
-    Ok(Ok(balance - due))
+    outbox::add(db, &[event], now).await
 }
 
 /// Keeps what the customer thinks of a charge. `false`: no such purchase of this customer.

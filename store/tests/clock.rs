@@ -126,7 +126,7 @@ async fn a_dead_process_does_not_hold_a_key_for_the_hour(store: Store, _: String
     store.migrate().await.unwrap();
     let begin = async |at: Timestamp| {
         let mut db = store.begin().await.unwrap();
-        let known = idempotency::begin(&mut db, "owner", "key", "hash", at).await.unwrap();
+        let known = idempotency::begin(&mut db, "owner", "key", "hash", None, at).await.unwrap();
         db.commit().await.unwrap();
         known
     };

@@ -8,7 +8,7 @@ use evm_domain::Money;
 use evm_store::gateway::{self, Findings, Kind};
 use evm_store::invoices::{self, Begun, State};
 use evm_store::operator::Page;
-use evm_store::purchases::{self, Unpayable};
+use evm_store::purchases::{self, FromBalance, Unpayable};
 use evm_store::refunds::{self, Unrefundable};
 use evm_store::{Store, now, outbox};
 use till::{Till, paid};
@@ -19,6 +19,7 @@ common::on_both!(
     half_then_the_other_half,
     too_much_and_twice_become_balance,
     late_money_becomes_balance,
+    an_invoice_that_a_clock_ahead_ended_pays_into_the_balance,
     paid_from_the_balance_meanwhile,
     a_corrected_bill_meets_its_open_invoice,
     top_ups,
@@ -120,6 +121,28 @@ async fn late_money_becomes_balance(store: Store, _: String) {
     till.audit().await;
 }
 
+/// With the server's clock an hour ahead, an invoice that was good for an hour has run out and is canceled. Who pays it all the
+/// same has the amount as balance, and owes it: no money is lost, but the balance is off by this purchase.
+async fn an_invoice_that_a_clock_ahead_ended_pays_into_the_balance(store: Store, _: String) {
+    let till = Till::open(store).await;
+    let purchase = till.bill(306).await;
+    let invoice = till.invoice(purchase).await;
+    let ahead = till.later().plus_millis(1000);
+    let mut db = till.store.begin().await.unwrap();
+    assert_eq!(evm_store::checks::due(&mut db, ahead).await.unwrap(), [invoice.id]);
+    let ended = evm_store::checks::closed(&mut db, invoice.id, ahead).await.unwrap();
+    assert_eq!(ended.state, State::Canceled);
+    db.commit().await.unwrap();
+    // The clock is right again.
+    till.settle(invoice.id, &[paid("P-1", 26_100, Kind::P2p)]).await;
+    let bought = till.purchase(purchase).await;
+    assert_eq!((bought.status.as_str(), bought.amount, bought.paid), ("unpaid", 26_010, 0));
+    assert_eq!((till.balance().await, till.flags().await), (Money(26_100), vec![Some("late".into())]));
+    till.audit().await;
+    assert_eq!(till.pay(purchase).await, Ok(Money(90)));
+    till.audit().await;
+}
+
 async fn paid_from_the_balance_meanwhile(store: Store, _: String) {
     let till = Till::open(store).await;
     let purchase = till.bill(1000).await;
@@ -127,7 +150,8 @@ async fn paid_from_the_balance_meanwhile(store: Store, _: String) {
     till.settle(invoice.id, &[paid("P-1", 40_000, Kind::P2p)]).await;
     till.credit(Money(45_000)).await;
     let mut db = till.store.begin().await.unwrap();
-    let refused = purchases::pay_from_evm(&mut db, till.customer, purchase, false, now()).await.unwrap();
+    let refused =
+        purchases::pay_from_evm(&mut db, till.customer, purchase, FromBalance::default(), now()).await.unwrap();
     assert_eq!(refused, Err(Unpayable::InvoiceOpen), "the gateway is asked first");
     drop(db);
     assert_eq!(till.pay(purchase).await, Ok(Money::ZERO), "only what is still due");
@@ -296,7 +320,8 @@ async fn of_two_hundred_payments_a_balance_for_a_hundred_pays_a_hundred(store: S
         let (store, customer) = (till.store.clone(), till.customer);
         all.spawn(async move {
             let mut db = store.begin().await.unwrap();
-            let paid = purchases::pay_from_evm(&mut db, customer, purchase, false, now()).await.unwrap();
+            let paid =
+                purchases::pay_from_evm(&mut db, customer, purchase, FromBalance::default(), now()).await.unwrap();
             db.commit().await.unwrap();
             paid
         });

@@ -11,7 +11,7 @@ use evm_domain::{
 };
 use evm_store::devices::{self, NewDevice};
 use evm_store::ledger::{self, Booking};
-use evm_store::purchases::{self, Purchase};
+use evm_store::purchases::{self, FromBalance, Purchase};
 use evm_store::sessions::{self, NewRequest};
 use evm_store::{Db, Store, audit, chargers, credit, customers, readings, settle};
 
@@ -170,8 +170,10 @@ async fn a_charge_over_a_bands_border_is_settled_paid_and_corrected(store: Store
     place.credit(Money(400_000)).await;
     let mut db = place.store.begin().await.unwrap();
     let paid =
-        purchases::pay_from_evm(&mut db, place.customer, session.purchase, false, Timestamp(NIGHT)).await.unwrap();
-    assert_eq!(paid, Ok(Money(70_000)));
+        purchases::pay_from_evm(&mut db, place.customer, session.purchase, FromBalance::default(), Timestamp(NIGHT))
+            .await
+            .unwrap();
+    assert_eq!(paid.map(|paid| paid.balance), Ok(Money(70_000)));
     db.commit().await.unwrap();
     place.audit().await;
 

@@ -101,19 +101,86 @@ on_both_engines! {
         let (customer, other) = (world.rich_customer(PHONE, 50_000).await, world.customer(OTHER).await);
         let mut charger = world.raw("CP-1", Version::V16).await;
         let purchase = ended_at_charger(world, &mut charger, &customer, &device, 1_000).await;
-        let feedback = format!("/purchases/{purchase}/feedback");
-        let score = |score: u32| Some(json!({ "feedback": { "score": score, "description": "" } }));
-        assert_eq!(post(&customer, &feedback, "k", score(5)).await.status(), 200);
+        let pay = format!("/purchases/{purchase}/pay");
+        let by = |option: &str| Some(json!({ "option": option }));
+        assert_eq!(code(post(&customer, &pay, "k", by("GOLD")).await).await, (422, "payment_option_disabled".to_owned()));
         let reused = (422, "idempotency_key_reused".to_owned());
-        assert_eq!(code(post(&customer, &feedback, "k", score(1)).await).await, reused);
+        assert_eq!(code(post(&customer, &pay, "k", by("EVM")).await).await, reused);
         assert_eq!(code(post(&customer, &start_of(&device), "k", None).await).await, reused);
-        assert_eq!(customer.purchase(&purchase).await["feedback"]["score"], 5);
+        assert_eq!(customer.purchase(&purchase).await["status"], "unpaid");
         // Another customer's key of the same name is another key.
-        assert_eq!(code(post(&other, &feedback, "k", score(5)).await).await, (404, "not_found".to_owned()));
+        assert_eq!(code(post(&other, &pay, "k", by("EVM")).await).await, (404, "not_found".to_owned()));
         for bad in ["", "with space", &"k".repeat(256)] {
-            let response = post(&customer, &feedback, bad, score(5)).await;
+            let response = post(&customer, &pay, bad, by("EVM")).await;
             assert_eq!(code(response).await, (400, "invalid_request".to_owned()), "{bad:?}");
         }
+        assert_eq!(post(&customer, &pay, &"k".repeat(255), by("EVM")).await.status(), 200);
+    }
+
+    /// Where no money moves and nothing starts a key does nothing, so that no login and no text of a customer is kept.
+    async fn other_calls_keep_no_answer(world) {
+        let device = world.operator.charger("CP-1", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CP-1", Version::V16).await;
+        let purchase = ended_at_charger(world, &mut charger, &customer, &device, 1_000).await;
+        let feedback = format!("/purchases/{purchase}/feedback");
+        for score in [5, 1] {
+            let body = json!({ "feedback": { "score": score, "description": "" } });
+            assert_eq!(post(&customer, &feedback, "k", Some(body)).await.status(), 200);
+        }
+        assert_eq!(customer.purchase(&purchase).await["feedback"]["score"], 1);
+        for _ in 0..2 {
+            let (status, replayed, me) = read(post(&customer, "/user/me", "k", None).await).await;
+            assert_eq!((status, replayed), (200, false));
+            assert!(me.contains(&customer.token), "{me}");
+        }
+        let pay = format!("/purchases/{purchase}/pay");
+        assert_eq!(post(&customer, &pay, "k", Some(json!({ "option": "EVM" }))).await.status(), 200, "the key was free");
+        if world.engine == Engine::SqliteLocal {
+            let pass = customer.login["nats"]["pass"].as_str().unwrap();
+            for name in ["evm.db", "evm.db-wal"] {
+                let file = std::fs::read(world.scratch().join("data").join(name)).unwrap();
+                for secret in [customer.token.as_str(), pass] {
+                    let there = file.windows(secret.len()).any(|part| part == secret.as_bytes());
+                    assert!(!there, "a secret of the login lies in {name}");
+                }
+            }
+        }
+    }
+
+    /// An operator's command is carried out once, and its answer, which may hold a charger's secrets, is sealed.
+    async fn a_command_that_comes_twice_is_sent_once(world) {
+        world.operator.charger("CP-1", 1).await;
+        let charger = world.raw("CP-1", Version::V16).await;
+        charger.on("GetDiagnostics", Policy::Answer(json!({ "fileName": "a-secret.zip" })));
+        let command = async |key: &str| {
+            let url = format!("{}/admin/v1/chargers/CP-1/commands/GetDiagnostics", world.operator.base);
+            let request = world.http.post(&url).bearer_auth(&world.operator.token).header("idempotency-key", key);
+            read(request.json(&json!({ "location": "ftp://127.0.0.1/" })).send().await.unwrap()).await
+        };
+        let (status, replayed, first) = command("k").await;
+        assert_eq!((status, replayed), (200, false), "{first}");
+        assert_eq!(command("k").await, (200, true, first));
+        let asked = charger.waiting().iter().filter(|asked| asked.action == "GetDiagnostics").count();
+        assert_eq!(asked, 1);
+    }
+
+    /// The store of answers cannot be filled by one customer; what was answered still is.
+    async fn keys_of_a_customer_are_bounded(world) {
+        let (customer, other) = (world.customer(PHONE).await, world.customer(OTHER).await);
+        let path = "/purchases/000000000000000000000000/pay";
+        let pay = async |customer: &Customer, key: &str| post(customer, path, key, Some(json!({ "option": "EVM" }))).await;
+        for n in 0..300 {
+            assert_eq!(pay(&customer, &format!("k-{n}")).await.status(), 404, "{n}");
+        }
+        let refused = pay(&customer, "one-more").await;
+        let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((86_000..=86_400).contains(&wait), "{wait}");
+        assert_eq!(code(refused).await, (429, "too_many_requests".to_owned()));
+        let (status, replayed, _) = read(pay(&customer, "k-0").await).await;
+        assert_eq!((status, replayed), (404, true));
+        assert_eq!(customer.pay("000000000000000000000000", "EVM").await.status, 404, "without a key");
+        assert_eq!(pay(&other, "one-more").await.status(), 404);
     }
 
     async fn while_the_first_is_under_way_the_others_wait(world) {

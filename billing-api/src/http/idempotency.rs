@@ -1,4 +1,5 @@
-//! `Idempotency-Key`: the same request, sent again, gets the same answer and does nothing twice.
+//! `Idempotency-Key`: the same request, sent again, gets the same answer and does nothing twice. It stands around the calls
+//! that move money or start something; the others take no notice of it, so that no secret of a login is ever kept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use evm_store::idempotency::{self, Known};
 use evm_store::{Db, now};
 
 use super::auth::Caller;
+use super::lock::Lock;
 use super::problem::{Answer, Code, Problem};
 use crate::App;
 use crate::secrets::hash;
@@ -20,12 +22,17 @@ const HEADER: &str = "idempotency-key";
 /// Most bytes of a request or an answer that is remembered.
 const MOST: usize = 256 * 1024;
 
+/// New keys of a customer in a day. They are kept for 7 days.
+const MOST_A_DAY: i64 = 300;
+
 /// The key that this request holds. A route whose money moves in one transaction keeps its answer in that same
 /// transaction, so that a crash after it changes nothing.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     owner: String,
     key: String,
+    /// Seals answers that may hold secrets of chargers.
+    lock: Option<Lock>,
     /// The answer was written with what it tells of.
     sealed: Arc<AtomicBool>,
 }
@@ -35,28 +42,47 @@ impl Held {
     pub(crate) async fn seal(held: Option<&Held>, db: &mut Db, answer: &impl serde::Serialize) -> Answer<()> {
         let Some(held) = held else { return Ok(()) };
         let text = serde_json::to_string(answer).map_err(|_| Problem::from(Code::Internal))?;
-        idempotency::finish(db, &held.owner, &held.key, 200, &text).await?;
+        held.finish(db, StatusCode::OK, text).await?;
         held.sealed.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    async fn finish(&self, db: &mut Db, status: StatusCode, text: String) -> Answer<()> {
+        let text = match &self.lock {
+            Some(lock) => lock.seal(&self.key, &text).ok_or(Code::Internal)?,
+            None => text,
+        };
+        Ok(idempotency::finish(db, &self.owner, &self.key, status.as_u16(), &text).await?)
+    }
+
+    /// A stored answer as it was given.
+    fn open(&self, stored: String) -> Answer<String> {
+        match &self.lock {
+            Some(lock) => lock.open(&self.key, stored).ok_or_else(|| {
+                Code::IdempotencyKeyReused.because("the request with this key was answered under another token")
+            }),
+            None => Ok(stored),
+        }
     }
 }
 
 /// Whose keys an operator's are: no customer has this id.
 const OPERATOR: &str = "operator";
 
-/// Stands around every POST of a customer.
+/// Stands around the POSTs of a customer that take a key.
 pub(crate) async fn customer(State(app): State<App>, request: Request, next: Next) -> Answer<Response> {
     let caller = request.extensions().get::<Caller>().ok_or(Code::Unauthorized)?;
     let owner = caller.customer.to_string();
-    around(app, owner, request, next).await
+    around(app, owner, None, request, next).await
 }
 
-/// Stands around every POST of the operator.
+/// Stands around the POSTs of the operator that take a key.
 pub(crate) async fn operator(State(app): State<App>, request: Request, next: Next) -> Answer<Response> {
-    around(app, OPERATOR.to_owned(), request, next).await
+    let lock = Lock::of_operator(&app.config.server_secret, &app.config.admin_token);
+    around(app, OPERATOR.to_owned(), Some(lock), request, next).await
 }
 
-async fn around(app: App, owner: String, request: Request, next: Next) -> Answer<Response> {
+async fn around(app: App, owner: String, lock: Option<Lock>, request: Request, next: Next) -> Answer<Response> {
     let (Some(key), &Method::POST) = (request.headers().get(HEADER), request.method()) else {
         return Ok(next.run(request).await);
     };
@@ -64,7 +90,7 @@ async fn around(app: App, owner: String, request: Request, next: Next) -> Answer
     if !(1..=255).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Problem::field("Idempotency-Key", "has 1 to 255 visible ASCII characters"));
     }
-    let held = Held { owner, key, sealed: Arc::default() };
+    let held = Held { owner, key, lock, sealed: Arc::default() };
     // On a task of its own: a phone that hangs up must not leave the key without its answer.
     tokio::spawn(async move { once(&app, held, request, next).await }).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request with a key broke");
@@ -79,13 +105,18 @@ async fn once(app: &App, held: Held, request: Request, next: Next) -> Answer<Res
     asked.extend_from_slice(&bytes);
     let asked = hash(&app.config.server_secret, "request", &String::from_utf8_lossy(&asked));
     let mut db = app.store.begin().await?;
-    let known = idempotency::begin(&mut db, &held.owner, &held.key, &asked, now()).await?;
+    let most = (held.owner != OPERATOR).then_some(MOST_A_DAY);
+    let known = idempotency::begin(&mut db, &held.owner, &held.key, &asked, most, now()).await?;
     db.commit().await?;
     match known {
         Known::New => {}
         Known::InFlight => return Err(Problem::from(Code::IdempotencyInFlight).retry_after(1)),
         Known::Other => return Err(Code::IdempotencyKeyReused.into()),
-        Known::Answer(status, text) => return Ok(respond(status, text)),
+        Known::Answer(status, text) => return Ok(respond(status, held.open(text)?)),
+        Known::TooMany(until) => {
+            let problem = Code::TooManyRequests.because(format!("more than {MOST_A_DAY} new keys in a day"));
+            return Err(problem.retry_after_ms(until.since(now())));
+        }
     }
     parts.extensions.insert(held.clone());
     let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
@@ -105,7 +136,7 @@ async fn keep(app: &App, held: &Held, response: Response) -> Answer<Response> {
     if parts.status.is_server_error() || parts.status == StatusCode::TOO_MANY_REQUESTS {
         idempotency::give_up(&mut db, &held.owner, &held.key).await?;
     } else {
-        idempotency::finish(&mut db, &held.owner, &held.key, parts.status.as_u16(), &text).await?;
+        held.finish(&mut db, parts.status, text).await?;
     }
     db.commit().await?;
     Ok(Response::from_parts(parts, Body::from(bytes)))

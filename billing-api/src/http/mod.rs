@@ -6,6 +6,7 @@ pub(crate) mod csv;
 pub(crate) mod extract;
 pub(crate) mod headers;
 pub(crate) mod idempotency;
+pub(crate) mod lock;
 pub(crate) mod page;
 pub(crate) mod parameters;
 pub(crate) mod problem;

@@ -1,5 +1,6 @@
 //! Numbers as JSON carries them: exact decimals, each with its unit.
 
+use evm_domain::units::BadAmount;
 use evm_domain::{Money, Wh};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -22,8 +23,11 @@ impl Serialize for Mnt {
 
 impl<'de> Deserialize<'de> for Mnt {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let decimal: Decimal = rust_decimal::serde::arbitrary_precision::deserialize(deserializer)?;
-        Money::from_mnt(decimal).map(Mnt).map_err(serde::de::Error::custom)
+        // A number, not its text; and never rounded, so that a third decimal is seen however far behind it stands.
+        let number = serde_json::Number::deserialize(deserializer)?.to_string();
+        let decimal = Decimal::from_str_exact(&number).or_else(|_| Decimal::from_scientific(&number));
+        let money = decimal.map_err(|_| BadAmount).and_then(Money::from_mnt);
+        money.map(Mnt).map_err(serde::de::Error::custom)
     }
 }
 
@@ -127,7 +131,9 @@ mod tests {
         assert_eq!(serde_json::to_string(&Kwh(Wh(12_300))).unwrap(), "12.3");
         assert_eq!(serde_json::from_str::<Mnt>("0.1").unwrap().0, Money(10));
         assert_eq!(serde_json::from_str::<Mnt>("1e3").unwrap().0, Money(100_000));
-        assert!(serde_json::from_str::<Mnt>("0.001").is_err());
+        for bad in ["0.001", "1.0000000000000000000000000000000001", "1e-3", "1e99", "\"1\"", "true", "[1]", "null"] {
+            assert!(serde_json::from_str::<Mnt>(bad).is_err(), "{bad}");
+        }
         let place: Location = serde_json::from_str("[106.9176123, -47.5]").unwrap();
         assert_eq!((place.longitude, place.latitude), (1_069_176_123, -475_000_000));
         assert_eq!(serde_json::to_string(&place).unwrap(), "[106.9176123,-47.5]");

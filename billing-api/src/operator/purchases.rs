@@ -7,7 +7,6 @@ use crate::App;
 use crate::http::extract::Query;
 use crate::http::page::{Paged, Paging};
 use crate::http::problem::{Answer, refusals};
-use crate::http::units::Mnt;
 use crate::purchases::list::Purchase;
 
 /// A purchase and whose it is.
@@ -15,8 +14,6 @@ use crate::purchases::list::Purchase;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PurchaseView {
     customer_id: String,
-    /// What has been paid of it.
-    paid: Mnt,
     #[serde(flatten)]
     purchase: Purchase,
 }
@@ -34,10 +31,6 @@ pub(crate) async fn purchases(
 ) -> Answer<Json<Paged<PurchaseView>>> {
     let page = paging.check()?;
     let (total, rows) = store::page(&mut app.store.read().await?, None, page.offset, page.limit).await?;
-    let views = rows.into_iter().map(|row| PurchaseView {
-        customer_id: row.customer_id.clone(),
-        paid: Mnt(evm_domain::Money(row.paid)),
-        purchase: row.into(),
-    });
+    let views = rows.into_iter().map(|row| PurchaseView { customer_id: row.customer_id.clone(), purchase: row.into() });
     Ok(Json(paging.with(total, views.collect())))
 }

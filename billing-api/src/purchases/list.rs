@@ -29,6 +29,12 @@ pub(crate) struct Purchase {
     /// MNT a minute of waiting.
     waiting_price: Mnt,
     amount: Mnt,
+    /// What is paid of it.
+    paid: Mnt,
+    /// What is still to be paid.
+    due: Mnt,
+    /// What of it was given back.
+    refunded: Mnt,
     status: PurchaseStatus,
     /// How it was paid.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +96,9 @@ impl From<purchases::Purchase> for Purchase {
             price: Mnt(Money(row.energy_price)),
             waiting_price: Mnt(Money(row.waiting_price)),
             amount: Mnt(Money(row.amount)),
+            paid: Mnt(Money(row.paid)),
+            due: Mnt(Money(row.amount - row.paid)),
+            refunded: Mnt(Money(row.refunded)),
             status: PurchaseStatus(row.status),
             option: row.option,
             feedback: row

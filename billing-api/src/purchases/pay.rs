@@ -1,8 +1,8 @@
 use axum::extract::State;
 use axum::{Extension, Json};
-use evm_domain::{CustomerId, PurchaseId, Status};
+use evm_domain::{CustomerId, Money, PurchaseId, Status};
 use evm_store::invoices::{self, CALLBACK_GAP_MS};
-use evm_store::purchases::{self, Unpayable};
+use evm_store::purchases::{self, FromBalance, Unpayable};
 use evm_store::{Db, failpoint, now, sessions};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,10 @@ pub(crate) struct Pay {
     /// One of `payment-options` that is not disabled.
     #[schema(example = "EVM")]
     option: String,
+    /// With `EVM`: pay what the balance has, where that is less than what is due; the rest can be paid with `QPAY`.
+    #[serde(default)]
+    #[schema(required = false)]
+    partial: bool,
 }
 
 /// What came of it, by `option`.
@@ -34,7 +38,7 @@ pub(crate) enum PayAnswer {
     Qpay(ToPay),
 }
 
-/// A purchase paid from the balance.
+/// A purchase paid from the balance, or a part of it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Paid {
@@ -43,6 +47,14 @@ pub(crate) struct Paid {
     /// The purchase's id.
     invoice_id: String,
     new_balance: Mnt,
+    /// What was paid now, where that is a part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    paid: Option<Mnt>,
+    /// What is still to be paid, where a part was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    due: Option<Mnt>,
 }
 
 refusals!(PayRefusals:
@@ -50,8 +62,9 @@ refusals!(PayRefusals:
     GatewayUnavailable, GatewayNoAnswer,
 );
 
-/// Pays a purchase, all that is due of it. With `EVM` it is paid at once; with `QPAY` the customer pays at `url`, and
-/// `status` or the event `PAYMENT` tells when. Asked again while it is open, `QPAY` answers the same invoice.
+/// Pays a purchase, all that is due of it, or with `partial` what the balance has. With `EVM` it is paid at once; with `QPAY`
+/// the customer pays at `url`, and `status` or the event `PAYMENT` tells when. Asked again while it is open, `QPAY` answers
+/// the same invoice.
 #[utoipa::path(
     post, path = "/purchases/{id}/pay", operation_id = "pay", tag = "purchases",
     params(("id" = String, Path, description = "The purchase's id.", example = "12d76c8bfca2a22c07a6fca1")),
@@ -65,7 +78,8 @@ pub(crate) async fn pay(
     Body(body): Body<Pay>,
 ) -> Answer<Json<PayAnswer>> {
     match body.option.as_str() {
-        "EVM" => from_balance(&app, caller.customer, purchase, held.as_deref()).await,
+        "EVM" => from_balance(&app, caller.customer, purchase, body.partial, held.as_deref()).await,
+        "QPAY" if body.partial => Err(Problem::field("partial", "only with EVM: QPAY takes all that is due")),
         "QPAY" => match make::for_purchase(&app, caller.customer, purchase).await? {
             Ok(invoice) => Ok(Json(PayAnswer::Qpay(invoice.into()))),
             Err(why) => Err(refusal(&mut app.store.begin().await?, caller.customer, purchase, why).await?),
@@ -78,10 +92,12 @@ async fn from_balance(
     app: &App,
     customer: CustomerId,
     purchase: PurchaseId,
+    partial: bool,
     held: Option<&Held>,
 ) -> Answer<Json<PayAnswer>> {
+    let mut how = FromBalance { partial, despite_invoice: false };
     let mut db = app.store.begin().await?;
-    let mut paid = purchases::pay_from_evm(&mut db, customer, purchase, false, now()).await?;
+    let mut paid = purchases::pay_from_evm(&mut db, customer, purchase, how, now()).await?;
     let invoice_open = paid == Err(Unpayable::InvoiceOpen);
     if invoice_open {
         drop(db);
@@ -90,13 +106,21 @@ async fn from_balance(
             ask::fresh(app, open, CALLBACK_GAP_MS).await?;
         }
         db = app.store.begin().await?;
-        paid = purchases::pay_from_evm(&mut db, customer, purchase, true, now()).await?;
+        how.despite_invoice = true;
+        paid = purchases::pay_from_evm(&mut db, customer, purchase, how, now()).await?;
     }
-    let balance = match paid {
-        Ok(balance) => balance,
+    let paid = match paid {
+        Ok(paid) => paid,
         Err(why) => return Err(refusal(&mut db, customer, purchase, why).await?),
     };
-    let paid = PayAnswer::Evm(Paid { option: "EVM", invoice_id: purchase.to_string(), new_balance: Mnt(balance) });
+    let part = paid.due > Money::ZERO;
+    let paid = PayAnswer::Evm(Paid {
+        option: "EVM",
+        invoice_id: purchase.to_string(),
+        new_balance: Mnt(paid.balance),
+        paid: part.then_some(Mnt(paid.amount)),
+        due: part.then_some(Mnt(paid.due)),
+    });
     Held::seal(held, &mut db, &paid).await?;
     db.commit().await?;
     failpoint("pay.committed");

@@ -11,7 +11,7 @@ use evm_store::gateway::{self, Findings, Kind, Received};
 use evm_store::invoices::{self, Begun, Invoice, State};
 use evm_store::ledger::{self, Booking, Filter};
 use evm_store::operator::Page;
-use evm_store::purchases::{self, Purchase, Unpayable};
+use evm_store::purchases::{self, FromBalance, Paid, Purchase, Unpayable};
 use evm_store::refunds::{self, Refund, Unrefundable};
 use evm_store::sessions::{self, NewRequest};
 use evm_store::{Store, audit, chargers, checks, customers, new_id, now, outbox, settle};
@@ -141,14 +141,31 @@ impl Till {
 
     pub(crate) async fn pay(&self, purchase: PurchaseId) -> Result<Money, Unpayable> {
         let mut db = self.store.begin().await.unwrap();
-        let paid = purchases::pay_from_evm(&mut db, self.customer, purchase, true, now()).await.unwrap();
+        let how = FromBalance { despite_invoice: true, ..FromBalance::default() };
+        let paid = purchases::pay_from_evm(&mut db, self.customer, purchase, how, now()).await.unwrap();
+        db.commit().await.unwrap();
+        paid.map(|paid| paid.balance)
+    }
+
+    /// Pays what the balance has.
+    pub(crate) async fn pay_part(&self, purchase: PurchaseId) -> Result<Paid, Unpayable> {
+        let mut db = self.store.begin().await.unwrap();
+        let how = FromBalance { despite_invoice: true, partial: true };
+        let paid = purchases::pay_from_evm(&mut db, self.customer, purchase, how, now()).await.unwrap();
         db.commit().await.unwrap();
         paid
     }
 
     pub(crate) async fn refund(&self, purchase: PurchaseId) -> Result<Refund, Unrefundable> {
         let mut db = self.store.begin().await.unwrap();
-        let refund = refunds::book(&mut db, purchase, "broken cable", now()).await.unwrap();
+        let refund = refunds::book(&mut db, purchase, None, "broken cable", now()).await.unwrap();
+        db.commit().await.unwrap();
+        refund
+    }
+
+    pub(crate) async fn refund_part(&self, purchase: PurchaseId, amount: i64) -> Result<Refund, Unrefundable> {
+        let mut db = self.store.begin().await.unwrap();
+        let refund = refunds::book(&mut db, purchase, Some(Money(amount)), "broken cable", now()).await.unwrap();
         db.commit().await.unwrap();
         refund
     }
