@@ -84,6 +84,7 @@ impl Node {
             // Nobody else can have the file: what a killed process held is held no more.
             store.take_over().await?;
         }
+        let clock = store.clone().watch_clock();
         store.mend_times().await;
         let bus = backend::bus(settings).await?;
         let mut node = Self {
@@ -103,9 +104,9 @@ impl Node {
         if parts != Parts::BillingApi {
             node.start_csms(settings, bus, server_secret, sockets)?;
         }
-        let (store, shutdown) = (node.store.clone(), node.shutdown.clone());
+        let shutdown = node.shutdown.clone();
         node.parts.spawn(async move {
-            shutdown.run_until_cancelled(store.watch_clock()).await;
+            shutdown.run_until_cancelled(clock).await;
             ("clock's watch", Ok(()))
         });
         node.listening.write(&node.folder)?;

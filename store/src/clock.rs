@@ -75,24 +75,26 @@ impl Store {
         Ok(ahead.signum() * ahead.abs().saturating_sub(took_ms / 2).max(0))
     }
 
-    /// Holds the clock against the time that passes and against the database's, says where it is off, and mends what it
-    /// left behind when it goes back. Never ends.
-    pub async fn watch_clock(&self) {
+    /// Holds the clock against the time that passes, from this call on, and against the database's, says where it is off,
+    /// and mends what it left behind when it goes back. Never ends.
+    pub fn watch_clock(self) -> impl Future<Output = ()> + Send {
         let mut watch = Watch::new();
-        let mut compared: Option<Instant> = None;
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let step = watch.step_ms();
-            if step != 0 {
-                tracing::warn!(seconds = step / 1000, "the machine's clock was moved");
-                compared = None;
-            }
-            if step < 0 {
-                self.mend_times().await;
-            }
-            if compared.is_none_or(|at| at.elapsed() >= COMPARE_EVERY) {
-                compared = Some(Instant::now());
-                self.compare_clocks().await;
+        async move {
+            let mut compared: Option<Instant> = None;
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let step = watch.step_ms();
+                if step != 0 {
+                    tracing::warn!(seconds = step / 1000, "the machine's clock was moved");
+                    compared = None;
+                }
+                if step < 0 {
+                    self.mend_times().await;
+                }
+                if compared.is_none_or(|at| at.elapsed() >= COMPARE_EVERY) {
+                    compared = Some(Instant::now());
+                    self.compare_clocks().await;
+                }
             }
         }
     }
