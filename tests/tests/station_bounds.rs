@@ -3,15 +3,19 @@
 
 use std::time::{Duration, Instant};
 
+use evm_tests::api::decimal;
 use evm_tests::charge::{begin_16, session_is, sessions_of};
 use evm_tests::charger::at;
 use evm_tests::{Engine, Version, World, eventually, on_both_engines, on_each_engine};
 use futures_util::{SinkExt, StreamExt};
+use reqwest::Method;
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 const PHONE: &str = "+97686661488";
+const CARD: &str = "04AABBCC";
 
 /// Memory that the program holds, MiB: now (`VmRSS`) or at most so far (`VmHWM`).
 fn memory(world: &World, line: &str) -> u64 {
@@ -34,6 +38,28 @@ fn samples(count: i64, last: i64) -> Vec<Value> {
 }
 
 on_both_engines! {
+    async fn a_stop_with_the_intervals_of_a_day_bills_them_all(world) {
+        world.operator.charger_priced("CP-1", 1, 1000, 0).await;
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CP-1", Version::V16).await;
+        let started = at(Duration::from_secs(86_000));
+        let start = json!({ "connectorId": 1, "idTag": CARD, "meterStart": 0, "timestamp": started });
+        world.operator.send(Method::PUT, &format!("/customers/{PHONE}/cards/{CARD}"), Some(json!({}))).await.ok();
+        let transaction = charger.call("StartTransaction", start).await.ok()["transactionId"].clone();
+        let intervals: Vec<Value> = (0..17_000u64)
+            .map(|n| {
+                let sampled = json!([{ "value": "1", "unit": "Wh", "measurand": "Energy.Active.Import.Interval" }]);
+                json!({ "timestamp": at(Duration::from_secs(85_500 - 5 * n)), "sampledValue": sampled })
+            })
+            .collect();
+        let stop = json!({ "transactionId": transaction, "meterStop": 0, "timestamp": at(Duration::ZERO), "transactionData": intervals });
+        charger.call("StopTransaction", stop).await.ok();
+        let session = session_is(&world.operator, "CP-1", "finished").await;
+        assert_eq!(session["review"], "no_register", "{session}");
+        let purchase = customer.purchase(session["purchaseId"].as_str().unwrap()).await;
+        assert_eq!(decimal(&purchase["amount"]), Decimal::from(17_000), "{purchase}");
+    }
+
     async fn a_stop_with_the_samples_of_days_is_read(world) {
         let device = world.operator.charger("CP-1", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 50_000).await;

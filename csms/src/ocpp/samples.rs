@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::lenient::{decimal, field, list, text, time, whole};
 use super::payload;
 
-/// Meter values read of one message, and samples of one of them; more than any station sends.
+/// Samples read of one meter value, more than any station sends; and points taken of one kind in one message.
 const MOST: usize = 2000;
 
 /// The largest register, Wh, or power, W, that is believed.
@@ -47,7 +47,7 @@ pub(super) fn is_believable(value: i64) -> bool {
 pub(super) fn points(meter_values: &[Value], received: Timestamp) -> Vec<Point> {
     // Some stations tell one moment's phases in a meter value each.
     let mut moments: BTreeMap<Timestamp, Vec<Sample>> = BTreeMap::new();
-    for meter_value in first_and_last(meter_values).map(payload::opened) {
+    for meter_value in meter_values.iter().map(payload::opened) {
         let at = time(&meter_value, "timestamp", received);
         let samples = first_and_last(list(&meter_value, "sampledValue")).filter_map(read);
         moments.entry(at).or_default().extend(samples);
@@ -56,13 +56,27 @@ pub(super) fn points(meter_values: &[Value], received: Timestamp) -> Vec<Point> 
     let place = |measure| moments.values().flatten().filter(|s| s.measure == measure).map(|s| s.place).min();
     let places = [Measure::Energy, Measure::Interval, Measure::Net].map(|measure| (measure, place(measure)));
     let is_there = |s: &Sample| places.iter().all(|(measure, place)| s.measure != *measure || Some(s.place) == *place);
-    moments
-        .into_iter()
-        .flat_map(|(at, mut samples)| {
-            samples.retain(is_there);
-            points_at(at, samples)
-        })
-        .collect()
+    let points = moments.into_iter().flat_map(|(at, mut samples)| {
+        samples.retain(is_there);
+        points_at(at, samples)
+    });
+    thinned(points.collect())
+}
+
+/// Of a charge of days, told in one message, every so manieth point of a kind, its first and its last. Energy told in
+/// intervals adds up, so that none of it is left out.
+fn thinned(points: Vec<Point>) -> Vec<Point> {
+    let mut all: BTreeMap<PointKind, usize> = BTreeMap::new();
+    for point in &points {
+        *all.entry(point.kind).or_default() += 1;
+    }
+    let mut seen: BTreeMap<PointKind, usize> = BTreeMap::new();
+    let is_kept = |point: &Point| {
+        let (n, seen) = (all[&point.kind], seen.entry(point.kind).or_default());
+        *seen += 1;
+        point.kind == PointKind::Interval || (*seen - 1).is_multiple_of(n.div_ceil(MOST)) || *seen == n
+    };
+    points.into_iter().filter(is_kept).collect()
 }
 
 /// The begin of a charge stands first, its end last.
@@ -198,12 +212,18 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_meter_values_the_first_and_the_last_are_read() {
-        let one = |n: i64| json!({ "timestamp": format_time(Timestamp(1_790_000_000_000 + n * 1000)), "sampledValue": [{ "value": n }] });
-        let all: Vec<_> = (0..3000).map(one).collect();
+    fn of_very_many_meter_values_some_are_read_but_every_interval() {
+        let one = |n: i64| {
+            let interval = json!({ "value": 1, "measurand": "Energy.Active.Import.Interval" });
+            json!({ "timestamp": format_time(Timestamp(1_790_000_000_000 + n * 1000)), "sampledValue": [{ "value": n }, interval] })
+        };
+        let all: Vec<_> = (0..5000).map(one).collect();
         let read = points(&all, RECEIVED);
-        assert_eq!(read.len(), MOST);
-        assert_eq!((read.first().map(|p| p.value), read.last().map(|p| p.value)), (Some(0), Some(2999)));
+        let of_kind = |kind| read.iter().filter(|p| p.kind == kind).map(|p| p.value).collect::<Vec<_>>();
+        let registers = of_kind(PointKind::Register);
+        assert!(registers.len() <= MOST + 1 && registers.is_sorted_by(|a, b| b - a <= 3), "{}", registers.len());
+        assert_eq!((registers.first(), registers.last()), (Some(&0), Some(&4999)));
+        assert_eq!(of_kind(PointKind::Interval).len(), 5000);
         let of_one_moment: Vec<_> = (0..3000).map(|n| json!({ "value": n })).collect();
         assert_eq!(of(of_one_moment.into()), [(PointKind::Register, 2999)]);
     }
