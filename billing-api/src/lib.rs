@@ -71,6 +71,8 @@ pub struct Config {
     pub vat_bp: i64,
     /// Who may begin a charge.
     pub credit: evm_domain::credit::Rules,
+    /// How long a customer waits at a device after a start there that never became a charge; twice as long each time.
+    pub start_again: Duration,
     /// The payment gateway; `None`: `QPAY` is disabled.
     pub qpay: Option<payments::qpay::QpayClient>,
     /// How long an invoice can be paid.
@@ -97,6 +99,7 @@ impl Config {
             fcm: None,
             vat_bp: 0,
             credit: evm_domain::credit::Rules::default(),
+            start_again: Duration::from_secs(60),
             qpay: None,
             qpay_expiry: Duration::from_secs(3600),
             trusted_proxies: Networks::default(),

@@ -5,6 +5,7 @@
 
 mod allowance;
 mod connection;
+mod guesses;
 mod handshake;
 mod ingest;
 mod listener;
@@ -34,10 +35,14 @@ pub struct Config {
     pub start_limit: Duration,
     /// How long an offline charger may be silent before its charges are ended with the figures so far.
     pub silence_limit: Duration,
+    /// How long a charge goes on of which its station knows nothing any more, by its own words.
+    pub lost_limit: Duration,
     /// How often the live event goes out.
     pub live_interval: Duration,
     /// How many readings of a charge are kept; older ones go on in its figures only. A late one costs the look at so many.
     pub most_readings: u32,
+    /// Who may begin a charge with a card.
+    pub credit: evm_domain::credit::Rules,
     /// Whether a charge is stopped when it costs as much as its customer's balance.
     pub stop_at_balance: bool,
     /// How long frames are kept.
@@ -70,8 +75,10 @@ impl Config {
             call_timeout: Duration::from_secs(30),
             start_limit: Duration::from_secs(180),
             silence_limit: Duration::from_secs(15 * 60),
+            lost_limit: Duration::from_secs(15 * 60),
             live_interval: Duration::from_secs(3),
             most_readings: 20_000,
+            credit: evm_domain::credit::Rules::default(),
             stop_at_balance: false,
             keep_frames: Duration::from_secs(30 * 24 * 3600),
             // A StopTransaction of three days with a sample every 5 s has 10 MB; refused, it would come again for ever.
@@ -98,6 +105,7 @@ struct Node {
     registry: Arc<registry::Registry>,
     ingest: ingest::Ingest,
     allowances: allowance::Allowances,
+    guesses: guesses::Guesses,
     /// For the long messages of all sockets.
     room: Arc<tokio::sync::Semaphore>,
 }
@@ -118,7 +126,8 @@ pub async fn run(
     let (ingest, writers) = ingest::start(&store, &bus, &config, &id, &registry);
     let door = handshake::Door::new(&config);
     let (allowances, room) = (allowance::Allowances::default(), connection::room(config.max_room));
-    let node = Arc::new(Node { id, store, bus, config, door, registry, ingest, allowances, room });
+    let guesses = guesses::Guesses::default();
+    let node = Arc::new(Node { id, store, bus, config, door, registry, ingest, allowances, guesses, room });
     live::renew_node(&node).await?;
     let work = live::start(&node, &shutdown);
     listener::run(listener, node.clone(), shutdown).await;

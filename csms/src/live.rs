@@ -234,19 +234,23 @@ async fn sweep(node: &Node) -> Result<()> {
     }
     let silent = before(now, node.config.silence_limit);
     let abandoned = sessions::abandoned(&mut db, silent, now.plus_millis(-LONE_END_MS)).await?;
+    let lost = sessions::lost(&mut db, before(now, node.config.lost_limit)).await?;
     db.commit().await?;
     for session in abandoned {
-        end_silent(node, session, now).await?;
+        end(node, session, "silence", now).await?;
+    }
+    for session in lost {
+        end(node, session, "lost_by_charger", now).await?;
     }
     Ok(())
 }
 
-async fn end_silent(node: &Node, session: SessionId, now: Timestamp) -> Result<()> {
+async fn end(node: &Node, session: SessionId, reason: &str, now: Timestamp) -> Result<()> {
     let mut db = node.store.begin().await?;
-    let settled = settle::settle_by_id(&mut db, session, "silence", now).await?;
+    let settled = settle::settle_by_id(&mut db, session, reason, now).await?;
     db.commit().await?;
     if let Some(settled) = settled {
-        tracing::info!(%session, amount = %settled.bill.total(), "ended after silence, with the figures so far");
+        tracing::info!(%session, reason, amount = %settled.bill.total(), "ended with the figures so far");
         let _ = node.bus.publish(subject::OUTBOX_HINT, None, b"").await;
     }
     Ok(())

@@ -3,6 +3,10 @@
 use crate::meter::{ChargingState, Point};
 use crate::units::Timestamp;
 
+/// The tag of a start that names nobody (2.0.1 idToken `NoAuthorization`, 1.6 an empty idTag). Others are in upper case, so no
+/// card is called so.
+pub const NO_AUTHORIZATION: &str = "NoAuthorization";
+
 /// One message from a charger that changes something. What only proves life has no event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChargerEvent {
@@ -54,6 +58,8 @@ pub enum ConnectorState {
     Preparing,
     /// In use.
     Occupied,
+    /// A car is plugged in (2.0.1 `Occupied`): whether it charges, or has charged, is the transaction's to tell.
+    PluggedIn,
     /// The charge is over and the cable is still in the car.
     Finishing,
     /// Held for somebody.
@@ -71,6 +77,7 @@ impl ConnectorState {
             Self::Available => "available",
             Self::Preparing => "preparing",
             Self::Occupied => "occupied",
+            Self::PluggedIn => "plugged_in",
             Self::Finishing => "finishing",
             Self::Reserved => "reserved",
             Self::Unavailable => "unavailable",

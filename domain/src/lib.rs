@@ -22,7 +22,7 @@ pub mod units;
 mod wall_clock;
 
 pub use bands::{Band, Bands};
-pub use event::{ChargerEvent, ConnectorState, Phase, StatusReport, TransactionUpdate};
+pub use event::{ChargerEvent, ConnectorState, NO_AUTHORIZATION, Phase, StatusReport, TransactionUpdate};
 pub use ids::{ChargerId, CustomerId, DeviceId, Id, InvoiceId, PurchaseId, SessionId};
 pub use meter::{ChargingState, Dated, Doubt, Doubts, Heard, Meter, Point, PointKind};
 pub use seq_nos::SeqNos;

@@ -1,11 +1,11 @@
 //! One charge, from the request to its bill.
 
-use crate::event::{Phase, TransactionUpdate};
+use crate::event::{NO_AUTHORIZATION, Phase, TransactionUpdate};
 use crate::ids::{ChargerId, CustomerId, DeviceId, PurchaseId, SessionId};
 use crate::meter::{ChargingState, Doubts, Meter, Point, PointKind};
 use crate::seq_nos::SeqNos;
 use crate::tariff::{Bill, Tariff, price};
-use crate::units::Timestamp;
+use crate::units::{Timestamp, Wh};
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +80,11 @@ pub struct Session {
     pub stop_reason: Option<String>,
     /// Why a human should look at it.
     pub review: Option<String>,
+    /// Whether its start was refused: it is kept, and holds neither its place nor its customer.
+    pub refused: bool,
+    /// Since when, by our clock, the station's own words say that it knows nothing of the transaction any more: it has booted,
+    /// or its connector is free or waits for a start. What it tells of the transaction later takes that back.
+    pub lost_at: Option<Timestamp>,
     /// Which of the transaction's messages have come (2.0.1).
     pub seq_nos: SeqNos,
     /// Its running figures.
@@ -128,6 +133,22 @@ impl Session {
         // A lone end waits for its start: without it nobody knows whose it is.
         let over = self.ended_at.is_some() && self.started_at.is_some();
         Applied { fold_again, over, complete: over && !self.seq_nos.has_gap() }
+    }
+
+    /// Whether it is somebody's charge at a place, so that the place is its own until it is over and the car unplugged.
+    pub fn holds_its_place(&self) -> bool {
+        self.device.is_some() && !self.refused && (self.customer.is_some() || self.is_free())
+    }
+
+    /// Whether its car has had its charge, so that whoever comes next has to wait until it is unplugged.
+    pub fn has_charged(&self) -> bool {
+        self.holds_its_place() || (self.customer.is_some() && self.meter.energy() > Wh(0))
+    }
+
+    /// Whether it is nobody's where the operator lets everybody charge for free.
+    pub fn is_free(&self) -> bool {
+        let names_nobody = self.id_tag.as_deref() == Some(NO_AUTHORIZATION) && self.customer.is_none();
+        names_nobody && self.device.is_some() && !self.refused
     }
 
     /// Adds a point to the running figures. `false`: it came late, so load all points and [`Session::fold`] them.
@@ -211,6 +232,8 @@ mod tests {
             ended_at: None,
             stop_reason: None,
             review: None,
+            refused: false,
+            lost_at: None,
             seq_nos: SeqNos::default(),
             meter: Meter::default(),
         }

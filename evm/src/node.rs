@@ -141,11 +141,8 @@ impl Node {
         config.public_url = settings.public_url.clone().unwrap_or_else(|| format!("http://{http}"));
         config.nats_servers = settings.nats_public_url.clone().or_else(hub).unwrap_or_default();
         config.vat_bp = settings.vat_rate.0;
-        config.credit = evm_domain::credit::Rules {
-            start_with_unpaid: settings.start_with_unpaid,
-            least_balance: settings.least_balance.0,
-            most_debt: settings.most_debt.map(|most| most.0),
-        };
+        config.credit = settings.credit();
+        config.start_again = Duration::from_secs(settings.start_again_s.into());
         self.listening.http = Some(http);
         self.admin_token = Some(token);
         let (store, bus, shutdown) = (self.store.clone(), bus.clone(), self.shutdown.clone());
@@ -168,6 +165,8 @@ impl Node {
             trusted_proxies: settings.trusted_proxies.clone().unwrap_or_default(),
             ping_every: Duration::from_secs(settings.ping_every_s.max(1).into()),
             frame_bytes_a_day: u64::from(settings.messages_mb_per_day) * 1024 * 1024,
+            credit: settings.credit(),
+            lost_limit: Duration::from_secs(settings.lost_charge_s.into()),
             ..csms::Config::new(key)
         };
         let (store, shutdown) = (self.store.clone(), self.shutdown.clone());

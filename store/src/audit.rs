@@ -93,7 +93,7 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "finished session of a customer has no purchase",
         "SELECT s.id, CAST(0 AS BIGINT), CAST(1 AS BIGINT) FROM sessions s WHERE s.status = 'finished' AND s.customer_id IS NOT NULL \
-         AND s.device_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM purchases p WHERE p.session_id = s.id) LIMIT $1",
+         AND s.device_id IS NOT NULL AND s.transaction_ref IS NOT NULL AND NOT EXISTS (SELECT 1 FROM purchases p WHERE p.session_id = s.id) LIMIT $1",
     ),
     (
         "purchase of a session that is not finished",

@@ -2,8 +2,35 @@
 
 use evm_domain::{CustomerId, Timestamp};
 
-use crate::Result;
+use sqlx::QueryBuilder;
+
 use crate::engine::{Db, on};
+use crate::rows::push_is_one_of;
+use crate::{Result, id};
+
+/// A card that starts a charge.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// Its tag.
+    pub id_tag: String,
+    /// Who pays for what it starts.
+    pub customer: CustomerId,
+    /// It starts nothing.
+    pub blocked: bool,
+}
+
+/// Those of these tags that are cards.
+pub async fn of_tags(db: &mut Db, tags: &[String]) -> Result<Vec<Card>> {
+    if tags.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, String, bool)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("SELECT id_tag, customer_id, blocked FROM cards WHERE id_tag");
+        push_is_one_of(&mut sql, tags.iter().cloned());
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    rows.into_iter().map(|(id_tag, customer, blocked)| Ok(Card { id_tag, customer: id(&customer)?, blocked })).collect()
+}
 
 /// Gives a card to a customer, or takes it over from another. Tags know no case, and are stored in upper case. Where
 /// `blocked` is not told it stays, at first not.

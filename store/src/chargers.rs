@@ -6,7 +6,7 @@ mod passwords;
 pub use connections::{Arrival, Connected, connect, disconnect, disconnect_dead_nodes, held_by, still_held};
 pub use passwords::{earlier_passwords, password_hash, password_hashes, password_is_taken};
 
-use evm_domain::{ChargerId, CustomerId, DeviceId, StatusReport, Tariff, Timestamp};
+use evm_domain::{ChargerId, DeviceId, StatusReport, Tariff, Timestamp};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
@@ -31,6 +31,8 @@ pub struct Charger {
     pub security_profile: i16,
     /// Where it stands, a name of the IANA database.
     pub time_zone: String,
+    /// Whether whoever comes may charge without a card, for free.
+    pub free_charging: bool,
     /// The version to speak where the station offers no subprotocol; `None`: refuse.
     pub without_subprotocol: Option<String>,
     /// `1.6` or `2.0.1`, once it connected.
@@ -65,6 +67,7 @@ struct Row {
     last_network: Option<String>,
     security_profile: i16,
     time_zone: String,
+    free_charging: bool,
     without_subprotocol: Option<String>,
     version: Option<String>,
     vendor: Option<String>,
@@ -90,6 +93,7 @@ impl TryFrom<Row> for Charger {
             last_network: row.last_network,
             security_profile: row.security_profile,
             time_zone: row.time_zone,
+            free_charging: row.free_charging,
             without_subprotocol: row.without_subprotocol,
             version: row.version,
             vendor: row.vendor,
@@ -192,6 +196,18 @@ pub async fn set_time_zone(db: &mut Db, charger: ChargerId, time_zone: &str) -> 
     Ok(())
 }
 
+/// Says whether whoever comes may charge at a station without a card, for free.
+pub async fn set_free_charging(db: &mut Db, charger: ChargerId, free: bool) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("UPDATE chargers SET free_charging = $2 WHERE id = $1")
+            .bind(charger.to_string())
+            .bind(free)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
 /// What a station told of itself at a boot.
 #[derive(Debug, Clone)]
 pub struct Boot {
@@ -207,7 +223,7 @@ pub struct Boot {
     pub firmware: Option<String>,
 }
 
-/// Notes boots, the last of each station.
+/// Notes boots, the last of each station. What they told of their connectors before is forgotten until they repeat it.
 pub async fn booted(db: &mut Db, boots: &[Boot], now: Timestamp) -> Result<()> {
     let last: std::collections::BTreeMap<_, _> = boots.iter().map(|boot| (boot.charger, boot)).collect();
     if last.is_empty() {
@@ -224,6 +240,9 @@ pub async fn booted(db: &mut Db, boots: &[Boot], now: Timestamp) -> Result<()> {
                 .bind(&boot.firmware);
         });
         sql.push(") AS v WHERE chargers.id = v.column1");
+        sql.build().execute(&mut *conn).await?;
+        let mut sql = QueryBuilder::new("UPDATE connectors SET forgotten = TRUE WHERE charger_id");
+        push_is_one_of(&mut sql, last.keys().map(|charger| charger.to_string()));
         sql.build().execute(conn).await?;
     });
     Ok(())
@@ -270,11 +289,56 @@ pub async fn set_states(db: &mut Db, reports: &[(ChargerId, StatusReport)]) -> R
                  OR (SELECT COUNT(*) FROM connectors k WHERE k.charger_id = v.column1) < ",
             );
             sql.push_bind(MOST_CONNECTORS).push(
-                " ON CONFLICT (charger_id, connector) DO UPDATE SET state = excluded.state, error = excluded.error, at = excluded.at",
+                " ON CONFLICT (charger_id, connector) DO UPDATE SET state = excluded.state, error = excluded.error, at = excluded.at, \
+                  forgotten = FALSE, charged = connectors.charged AND excluded.state NOT IN ('available', 'preparing', 'reserved')",
             );
             sql.build().execute(conn).await?;
         });
     }
+    Ok(())
+}
+
+/// Notes at these connectors whether the car that is plugged in has had its charge, where one may be.
+pub async fn set_charged(db: &mut Db, places: &[(ChargerId, u32)], charged: bool) -> Result<()> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE connectors SET charged = ");
+        sql.push_bind(charged).push(" FROM (");
+        push_rows(&mut sql, places, |row, (charger, connector)| {
+            row.bind(charger.to_string()).bind(i32::try_from(*connector).unwrap_or_default());
+        });
+        sql.push(
+            ") AS v WHERE connectors.charger_id = v.column1 AND connectors.connector = v.column2 \
+             AND (connectors.state <> 'available' OR connectors.forgotten)",
+        );
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Notes that a command of ours took a station as a whole out of service, or back into it.
+pub async fn set_inoperative(db: &mut Db, charger: ChargerId, inoperative: bool) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("UPDATE chargers SET inoperative = $2 WHERE id = $1")
+            .bind(charger.to_string())
+            .bind(inoperative)
+            .execute(conn)
+            .await?;
+    });
+    Ok(())
+}
+
+/// Notes that card numbers are guessed at this station.
+pub async fn set_guessed(db: &mut Db, charger: ChargerId, now: Timestamp) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("UPDATE chargers SET guessed_at = $2 WHERE id = $1")
+            .bind(charger.to_string())
+            .bind(now.0)
+            .execute(conn)
+            .await?;
+    });
     Ok(())
 }
 
@@ -294,7 +358,7 @@ pub struct Connector {
 /// The connectors of a station in their order.
 pub async fn connectors_of(db: &mut Db, charger: ChargerId) -> Result<Vec<Connector>> {
     Ok(on!(db, conn => {
-        sqlx::query_as("SELECT connector, state, error, at FROM connectors WHERE charger_id = $1 ORDER BY connector")
+        sqlx::query_as("SELECT connector, state, error, at FROM connectors WHERE charger_id = $1 AND NOT forgotten ORDER BY connector")
             .bind(charger.to_string())
             .fetch_all(conn)
             .await?
@@ -316,6 +380,10 @@ pub struct Place {
     pub tariff: Tariff,
     /// Its maximum power, W.
     pub max_power_w: Option<i64>,
+    /// Whether whoever comes may charge without a card, for free.
+    pub free_charging: bool,
+    /// When card numbers were last guessed here.
+    pub guessed_at: Option<Timestamp>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -328,6 +396,8 @@ struct PlaceRow {
     #[sqlx(flatten)]
     tariff: TariffRow,
     max_power_w: Option<i64>,
+    free_charging: bool,
+    guessed_at: Option<i64>,
 }
 
 /// The devices at these stations.
@@ -337,7 +407,7 @@ pub async fn places(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Place>> {
     }
     let rows: Vec<PlaceRow> = on!(db, conn => {
         let mut sql = QueryBuilder::new(concat!(
-            "SELECT d.charger_id, d.connector, d.id, d.tariff_id, d.max_power_w, h.time_zone, ",
+            "SELECT d.charger_id, d.connector, d.id, d.tariff_id, d.max_power_w, h.time_zone, h.free_charging, h.guessed_at, ",
             tariff_columns!(),
             " FROM devices d JOIN tariff_versions t ON t.id = d.tariff_id JOIN chargers h ON h.id = d.charger_id \
              WHERE NOT d.removed AND d.charger_id"
@@ -354,20 +424,9 @@ pub async fn places(db: &mut Db, chargers: &[ChargerId]) -> Result<Vec<Place>> {
                 tariff_id: row.tariff_id,
                 tariff: row.tariff.tariff(wall_clock(&row.time_zone))?,
                 max_power_w: row.max_power_w,
+                free_charging: row.free_charging,
+                guessed_at: row.guessed_at.map(Timestamp),
             })
         })
         .collect()
-}
-
-/// Whose cards these are; blocked ones are left out.
-pub async fn card_owners(db: &mut Db, tags: &[String]) -> Result<Vec<(String, CustomerId)>> {
-    if tags.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<(String, String)> = on!(db, conn => {
-        let mut sql = QueryBuilder::new("SELECT id_tag, customer_id FROM cards WHERE NOT blocked AND id_tag");
-        push_is_one_of(&mut sql, tags.iter().cloned());
-        sql.build_query_as().fetch_all(conn).await?
-    });
-    rows.into_iter().map(|(tag, customer)| Ok((tag, id(&customer)?))).collect()
 }

@@ -4,24 +4,39 @@ use evm_domain::credit::Standing;
 use evm_domain::session::BALANCE_REACHED;
 use evm_domain::{CustomerId, Money, SessionId, Status, Timestamp};
 
+use sqlx::QueryBuilder;
+
 use crate::engine::{Db, on};
-use crate::{Result, sessions};
+use crate::rows::push_is_one_of;
+use crate::{Result, id, sessions};
 
 /// What a customer has and owes. `None`: no such customer.
 ///
 /// Ask after [`crate::sessions::request`] in the same transaction, and let that go where the rules say no: the request waits
 /// for a charge of the customer's that is being settled, whose purchase would not be seen before.
 pub async fn standing(db: &mut Db, customer: CustomerId) -> Result<Option<Standing>> {
-    let row: Option<(i64, i64, i64)> = on!(db, conn => {
-        sqlx::query_as(
-            "SELECT c.balance, COUNT(p.id), CAST(COALESCE(SUM(p.amount - p.paid), 0) AS BIGINT) FROM customers c \
-             LEFT JOIN purchases p ON p.customer_id = c.id AND p.status IN ('unpaid', 'pending') WHERE c.id = $1 GROUP BY c.id, c.balance",
-        )
-        .bind(customer.to_string())
-        .fetch_optional(conn)
-        .await?
+    Ok(standings(db, &[customer]).await?.pop().map(|(_, standing)| standing))
+}
+
+/// What these customers have and owe.
+pub async fn standings(db: &mut Db, customers: &[CustomerId]) -> Result<Vec<(CustomerId, Standing)>> {
+    if customers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String, i64, i64, i64)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new(
+            "SELECT c.id, c.balance, COUNT(p.id), CAST(COALESCE(SUM(p.amount - p.paid), 0) AS BIGINT) FROM customers c \
+             LEFT JOIN purchases p ON p.customer_id = c.id AND p.status IN ('unpaid', 'pending') WHERE c.id",
+        );
+        push_is_one_of(&mut sql, customers.iter().map(|customer| customer.to_string()));
+        sql.push(" GROUP BY c.id, c.balance");
+        sql.build_query_as().fetch_all(conn).await?
     });
-    Ok(row.map(|(balance, unpaid, debt)| Standing { balance: Money(balance), unpaid, debt: Money(debt) }))
+    rows.into_iter()
+        .map(|(customer, balance, unpaid, debt)| {
+            Ok((id(&customer)?, Standing { balance: Money(balance), unpaid, debt: Money(debt) }))
+        })
+        .collect()
 }
 
 /// Notes that a running charge is to be stopped because it has reached its customer's balance. `false`: it is over, or

@@ -42,6 +42,8 @@ pub struct Device {
     pub out_of_service: bool,
     /// What it can do for a customer now.
     pub state: DeviceState,
+    /// Whether the charger says that a car is plugged in.
+    pub plugged_in: bool,
 }
 
 /// What a device can do for a customer now.
@@ -78,33 +80,38 @@ struct Row {
     out_of_service: bool,
     removed: bool,
     state: Option<String>,
-    station_state: Option<String>,
+    charged: bool,
+    station_is_out: bool,
     live: Option<String>,
 }
 
 const SELECT: &str = concat!(
     "SELECT d.id, d.device_number, d.charger_id, h.identity, h.epoch, h.online, h.time_zone, d.connector, d.longitude, \
-    d.latitude, d.tariff_id, d.max_power_w, d.out_of_service, d.removed, k.state, k0.state AS station_state, s.id AS live, ",
+    d.latitude, d.tariff_id, d.max_power_w, d.out_of_service, d.removed, CASE WHEN k.forgotten THEN NULL ELSE k.state END AS state, \
+    COALESCE(k.charged, FALSE) AS charged, COALESCE(h.inoperative AND k0.state = 'unavailable' AND NOT k0.forgotten \
+    AND (k.at IS NULL OR k.forgotten OR k.at < k0.at), FALSE) AS station_is_out, s.id AS live, ",
     tariff_columns!(),
     " FROM devices d JOIN chargers h ON h.id = d.charger_id JOIN tariff_versions t ON t.id = d.tariff_id \
     LEFT JOIN connectors k ON k.charger_id = d.charger_id AND k.connector = d.connector \
     LEFT JOIN connectors k0 ON k0.charger_id = d.charger_id AND k0.connector = 0 \
-    LEFT JOIN sessions s ON s.device_id = d.id AND s.status IN ('requested', 'active') WHERE "
+    LEFT JOIN sessions s ON s.device_id = d.id AND s.status IN ('requested', 'active') \
+    AND NOT s.refused WHERE "
 );
 
 impl Row {
     fn state(&self) -> DeviceState {
+        // Connector 0 is the station's controller: its fault, or less power, says nothing of this place (1.6 section 4.9).
         let own = self.state.as_deref();
-        let either = |word| own == Some(word) || self.station_state.as_deref() == Some(word);
+        let has_charged = self.charged && own == Some("plugged_in");
         if self.removed || self.out_of_service {
             DeviceState::Repair
         } else if !self.online {
             DeviceState::Offline
-        } else if either("faulted") {
+        } else if own == Some("faulted") {
             DeviceState::Faulted
-        } else if either("unavailable") {
+        } else if own == Some("unavailable") || self.station_is_out {
             DeviceState::Repair
-        } else if self.live.is_some() || matches!(own, Some("occupied" | "reserved" | "finishing")) {
+        } else if self.live.is_some() || has_charged || matches!(own, Some("occupied" | "reserved" | "finishing")) {
             DeviceState::Busy
         } else {
             DeviceState::Idle
@@ -121,6 +128,7 @@ impl TryFrom<Row> for Device {
         let (price, waiting_price) = tariff.prices_at(at);
         Ok(Device {
             state: row.state(),
+            plugged_in: matches!(row.state.as_deref(), Some("preparing" | "plugged_in" | "occupied" | "finishing")),
             id: id(&row.id)?,
             device_number: row.device_number,
             charger: id(&row.charger_id)?,

@@ -59,7 +59,7 @@ async fn connectors_of(db: &mut Db, chargers: &[ChargerId]) -> Result<HashMap<Ch
         return Ok(all);
     }
     let rows: Vec<ConnectorRow> = on!(db, conn => {
-        let mut sql = QueryBuilder::new("SELECT charger_id, connector, state, error, at FROM connectors WHERE charger_id IN (");
+        let mut sql = QueryBuilder::new("SELECT charger_id, connector, state, error, at FROM connectors WHERE NOT forgotten AND charger_id IN (");
         let mut list = sql.separated(", ");
         for charger in chargers {
             list.push_bind(charger.to_string());

@@ -7,7 +7,7 @@ use sqlx::QueryBuilder;
 use crate::engine::{Db, on};
 use crate::ledger::Booking;
 use crate::outbox::Event;
-use crate::{Result, StoreError, failpoint, invoices, ledger, new_id, outbox};
+use crate::{Result, StoreError, failpoint, id, invoices, ledger, new_id, outbox, sessions};
 
 /// A purchase with what the customer sees of its charge.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -90,6 +90,35 @@ pub async fn page(db: &mut Db, customer: Option<CustomerId>, offset: i64, limit:
         sql.build_query_as().fetch_all(conn).await?
     });
     Ok((total, items))
+}
+
+/// The purchases of charges that the chargers agreed to end and that are not over, as they stand. They cannot be paid yet.
+pub async fn running(db: &mut Db, customer: CustomerId, now: Timestamp) -> Result<Vec<Purchase>> {
+    let mut found: Vec<Purchase> = on!(&mut *db, conn => {
+        sqlx::query_as(
+            "SELECT s.purchase_id AS id, s.customer_id, s.device_id, d.device_number, d.longitude, d.latitude, \
+             COALESCE(s.started_at, s.requested_at) AS started_at, COALESCE(s.ended_at, s.finish_asked_at) AS finished_at, \
+             t.energy_price, t.waiting_price, CAST(0 AS BIGINT) AS energy_wh, CAST(0 AS BIGINT) AS waiting_s, \
+             CAST(0 AS BIGINT) AS start_amount, CAST(0 AS BIGINT) AS energy_amount, CAST(0 AS BIGINT) AS waiting_amount, \
+             CAST(0 AS BIGINT) AS adjustment_amount, CAST(0 AS BIGINT) AS vat_amount, CAST(0 AS BIGINT) AS amount, \
+             CAST(0 AS BIGINT) AS paid, 'pending' AS status, CAST(NULL AS TEXT) AS option, \
+             CAST(NULL AS SMALLINT) AS feedback_score, CAST(NULL AS TEXT) AS feedback_text \
+             FROM sessions s JOIN devices d ON d.id = s.device_id JOIN tariff_versions t ON t.id = s.tariff_id \
+             WHERE s.customer_id = $1 AND s.status = 'active' AND s.finish_asked_at IS NOT NULL ORDER BY s.id DESC LIMIT 10",
+        )
+        .bind(customer.to_string())
+        .fetch_all(conn)
+        .await?
+    });
+    for purchase in &mut found {
+        let Some(session) = sessions::of_purchase(db, id(&purchase.id)?).await? else { continue };
+        let bill = session.bill_at(now, true);
+        (purchase.energy_wh, purchase.waiting_s) = (bill.energy.0, bill.waiting_s);
+        (purchase.start_amount, purchase.energy_amount) = (bill.start_amount.0, bill.energy_amount.0);
+        (purchase.waiting_amount, purchase.adjustment_amount) = (bill.waiting_amount.0, bill.adjustment_amount.0);
+        (purchase.vat_amount, purchase.amount) = (bill.vat_amount.0, bill.total().0);
+    }
+    Ok(found)
 }
 
 /// One purchase of a customer.

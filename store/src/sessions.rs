@@ -6,7 +6,9 @@ mod running;
 
 pub use begin::{Begun, NewRequest, NewSession, Requested, fail, insert, mark_begun, request, take_numbers};
 pub use names::{attach, forget_names, merge};
-pub use running::{Live, abandoned, claim_stop, requested_before, running};
+pub use running::{
+    Live, abandoned, claim_stop, finish_was_agreed, lost, never_begun_in_a_row, note_finish, requested_before, running,
+};
 
 use evm_domain::{
     ChargerId, ChargingState, CustomerId, DeviceId, Doubts, Meter, PurchaseId, Session, SessionId, Status, Timestamp,
@@ -34,6 +36,8 @@ struct Row {
     transaction_ref: Option<String>,
     stop_reason: Option<String>,
     review: Option<String>,
+    refused: bool,
+    lost_at: Option<i64>,
     started_at: Option<i64>,
     ended_at: Option<i64>,
     baseline_wh: Option<i64>,
@@ -65,7 +69,7 @@ macro_rules! columns {
     () => {
         concat!(
             "s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, s.remote_start_id, ",
-            "s.start_key, s.transaction_ref, s.stop_reason, s.review, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, ",
+            "s.start_key, s.transaction_ref, s.stop_reason, s.review, s.refused, s.lost_at, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, ",
             "s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.step_ms, s.charging_state, s.power_w, s.soc, ",
             "s.version, s.level_at, s.utc_offset_min, s.time_zone, s.band_figures, s.meter_rest, s.doubts, s.seq_nos, d.max_power_w, ",
             tariff_columns!()
@@ -128,6 +132,8 @@ impl TryFrom<Row> for Session {
             ended_at: row.ended_at.map(Timestamp),
             stop_reason: row.stop_reason,
             review: row.review,
+            refused: row.refused,
+            lost_at: row.lost_at.map(Timestamp),
             // Ranges that cannot be read are no reason to lose a charge: they are seen as not there.
             seq_nos: row.seq_nos.and_then(|text| text.parse().ok()).unwrap_or_default(),
         })
@@ -223,10 +229,39 @@ lookups! {
     /// The session that ends, or ended, in this purchase.
     of_purchase(purchase: PurchaseId) => "s.purchase_id = $1";
     /// The session that the customer has under way.
-    live_of_customer(customer: CustomerId) => "s.customer_id = $1 AND s.status IN ('requested', 'active')";
+    live_of_customer(customer: CustomerId) => "s.customer_id = $1 AND s.status IN ('requested', 'active') AND NOT s.refused";
     /// The customer's session at a device that is or was a charge: the one under way, else the newest, by the order in which
     /// they were made.
     newest_of(customer: CustomerId, device: DeviceId) => "s.customer_id = $1 AND s.device_id = $2 AND s.status <> 'failed'";
+}
+
+/// Whether a tag belongs to a charge that is under way at this charger.
+pub async fn is_live_tag(db: &mut Db, charger: ChargerId, id_tag: &str) -> Result<bool> {
+    let row: Option<(String,)> = on!(db, conn => {
+        sqlx::query_as(
+            "SELECT id FROM sessions WHERE charger_id = $1 AND status IN ('requested', 'active') AND customer_id IS NOT NULL \
+             AND id_tag = $2 LIMIT 1",
+        )
+        .bind(charger.to_string())
+        .bind(id_tag)
+        .fetch_optional(conn)
+        .await?
+    });
+    Ok(row.is_some())
+}
+
+/// Which of these tags have begun a charge at this charger that somebody pays for.
+pub async fn tags_seen(db: &mut Db, charger: ChargerId, tags: &[String]) -> Result<Vec<String>> {
+    if tags.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(String,)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("SELECT DISTINCT id_tag FROM sessions WHERE customer_id IS NOT NULL AND charger_id = ");
+        sql.push_bind(charger.to_string()).push(" AND id_tag");
+        push_is_one_of(&mut sql, tags.iter().cloned());
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    Ok(rows.into_iter().map(|(tag,)| tag).collect())
 }
 
 /// Where a session stands, without locking it.
@@ -278,7 +313,7 @@ pub async fn save_record(db: &mut Db, changed: &[&Session], now: Timestamp) -> R
         let mut sql = QueryBuilder::new(
             "UPDATE sessions SET version = version + 1, connector = v.column2, status = v.column3, \
              fail_reason = CASE WHEN v.column3 = 'failed' THEN v.column4 ELSE NULL END, stop_reason = v.column4, \
-             review = v.column5, started_at = v.column6, ended_at = v.column7, \
+             review = v.column5, started_at = v.column6, ended_at = v.column7, refused = v.column9, lost_at = v.column10, \
              settled_at = CASE WHEN v.column3 = 'finished' THEN COALESCE(settled_at, v.column8) ELSE settled_at END FROM (",
         );
         push_rows(&mut sql, changed, |row, s| {
@@ -289,7 +324,9 @@ pub async fn save_record(db: &mut Db, changed: &[&Session], now: Timestamp) -> R
                 .bind(&s.review)
                 .bind(s.started_at.map(|at| at.0))
                 .bind(s.ended_at.map(|at| at.0))
-                .bind(now.0);
+                .bind(now.0)
+                .bind(s.refused)
+                .bind(s.lost_at.map(|at| at.0));
         });
         sql.push(") AS v WHERE sessions.id = v.column1");
         sql.build().execute(conn).await?;
@@ -350,7 +387,7 @@ pub async fn customers_with_live(db: &mut Db, customers: &[CustomerId]) -> Resul
     }
     let rows: Vec<(String,)> = on!(db, conn => {
         let mut sql = QueryBuilder::new("SELECT customer_id FROM sessions s WHERE ");
-        sql.push(LIVE).push(" AND s.customer_id");
+        sql.push(LIVE).push(" AND NOT s.refused AND s.customer_id");
         push_is_one_of(&mut sql, customers.iter().map(|customer| customer.to_string()));
         sql.build_query_as().fetch_all(conn).await?
     });

@@ -1,14 +1,14 @@
 //! The end of a charge: session, purchase, ledger and event in the caller's one transaction.
 
 use evm_domain::ledger::charge;
-use evm_domain::{Bill, Money, PurchaseId, Session, SessionId, Status, Timestamp};
+use evm_domain::{Bill, CustomerId, DeviceId, Money, PurchaseId, Session, SessionId, Status, Timestamp};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
 use crate::ledger::Booking;
 use crate::outbox::{Event, charging_payload};
 use crate::rows::push_rows;
-use crate::{Result, invoices, ledger, new_id, outbox, position, sessions};
+use crate::{Result, chargers, invoices, ledger, new_id, outbox, position, sessions};
 
 /// What a charge came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,45 +25,17 @@ pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> R
     let mut paid_by = Vec::new();
     for session in over.iter_mut() {
         assert!(session.status.is_live(), "only a live session is settled");
+        let never_began = session.status == Status::Requested;
         session.status = Status::Finished;
-        if let (Some(customer), Some(device)) = (session.customer, session.device) {
+        if never_began {
+            // No purchase of nothing: where it begins after all, [`open`] makes one.
+        } else if let (Some(customer), Some(device)) = (session.customer, session.device) {
             paid_by.push((&**session, customer, device, session.bill()));
-        } else if session.review.is_none() {
+        } else if session.review.is_none() && !session.is_free() {
             session.review = Some("no_customer".into());
         }
     }
-    if paid_by.is_empty() {
-        return Ok(());
-    }
-    on!(&mut *db, conn => {
-        let mut sql = QueryBuilder::new(
-            "INSERT INTO purchases (id, session_id, customer_id, device_id, energy_wh, waiting_s, start_amount, energy_amount, \
-             waiting_amount, adjustment_amount, energy_part, waiting_part, vat_amount, amount, status, created_at, paid_at) ",
-        );
-        push_rows(&mut sql, &paid_by, |row, (session, customer, device, bill)| {
-            // Nothing to pay is paid; it must not keep its customer from the next charge.
-            let free = bill.total() == Money::ZERO;
-            let (energy_part, waiting_part) = bill.parts();
-            row.bind(session.purchase.to_string())
-                .bind(session.id.to_string())
-                .bind(customer.to_string())
-                .bind(device.to_string())
-                .bind(bill.energy.0)
-                .bind(bill.waiting_s)
-                .bind(bill.start_amount.0)
-                .bind(bill.energy_amount.0)
-                .bind(bill.waiting_amount.0)
-                .bind(bill.adjustment_amount.0)
-                .bind(energy_part.0)
-                .bind(waiting_part.0)
-                .bind(bill.vat_amount.0)
-                .bind(bill.total().0)
-                .bind(if free { "paid" } else { "unpaid" })
-                .bind(now.0)
-                .bind(free.then_some(now.0));
-        });
-        sql.build().execute(conn).await?;
-    });
+    insert(db, &paid_by, now).await?;
     let bookings: Vec<_> = paid_by
         .iter()
         .map(|(session, customer, _, bill)| Booking {
@@ -88,6 +60,53 @@ pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> R
     outbox::add(db, &events, now).await
 }
 
+/// Makes the purchases of charges that begin after their customers have finished them, still without an amount: what they take
+/// is a correction. Those that are there stay.
+pub async fn open(db: &mut Db, late: &[&Session], now: Timestamp) -> Result<()> {
+    let opened: Vec<_> = late
+        .iter()
+        .filter_map(|session| Some((*session, session.customer?, session.device?, Bill::default())))
+        .collect();
+    insert(db, &opened, now).await
+}
+
+async fn insert(db: &mut Db, paid_by: &[(&Session, CustomerId, DeviceId, Bill)], now: Timestamp) -> Result<()> {
+    if paid_by.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new(
+            "INSERT INTO purchases (id, session_id, customer_id, device_id, energy_wh, waiting_s, start_amount, energy_amount, \
+             waiting_amount, adjustment_amount, energy_part, waiting_part, vat_amount, amount, status, created_at, paid_at) ",
+        );
+        push_rows(&mut sql, paid_by, |row, (session, customer, device, bill)| {
+            // Nothing to pay is paid; it must not keep its customer from the next charge.
+            let free = bill.total() == Money::ZERO;
+            let (energy_part, waiting_part) = bill.parts();
+            row.bind(session.purchase.to_string())
+                .bind(session.id.to_string())
+                .bind(customer.to_string())
+                .bind(device.to_string())
+                .bind(bill.energy.0)
+                .bind(bill.waiting_s)
+                .bind(bill.start_amount.0)
+                .bind(bill.energy_amount.0)
+                .bind(bill.waiting_amount.0)
+                .bind(bill.adjustment_amount.0)
+                .bind(energy_part.0)
+                .bind(waiting_part.0)
+                .bind(bill.vat_amount.0)
+                .bind(bill.total().0)
+                .bind(if free { "paid" } else { "unpaid" })
+                .bind(now.0)
+                .bind(free.then_some(now.0));
+        });
+        sql.push(" ON CONFLICT (id) DO NOTHING");
+        sql.build().execute(conn).await?;
+    });
+    Ok(())
+}
+
 /// Ends a live session with the figures so far: its charger is silent, refuses to stop, or never began. `None`: it
 /// was over before. A later end told by the charger corrects the bill.
 pub async fn settle_by_id(db: &mut Db, session: SessionId, reason: &str, now: Timestamp) -> Result<Option<Settled>> {
@@ -95,6 +114,9 @@ pub async fn settle_by_id(db: &mut Db, session: SessionId, reason: &str, now: Ti
         return Ok(None);
     };
     session.stop_reason.get_or_insert_with(|| reason.to_owned());
+    if session.ended_at.is_none() && session.transaction.is_some() && session.has_charged() {
+        chargers::set_charged(db, &[(session.charger, session.connector)], true).await?;
+    }
     settle(db, &mut [&mut session], now).await?;
     sessions::save(db, &[&session], now).await?;
     Ok(Some(Settled { purchase: session.purchase, bill: session.bill() }))

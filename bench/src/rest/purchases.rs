@@ -123,6 +123,8 @@ fn session(customer: CustomerId, place: &Device) -> Session {
         ended_at: None,
         stop_reason: None,
         review: None,
+        refused: false,
+        lost_at: None,
         seq_nos: SeqNos::default(),
         meter: evm_domain::Meter::default(),
     }

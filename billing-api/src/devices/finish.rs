@@ -27,7 +27,8 @@ pub(crate) struct Finished {
 refusals!(FinishRefusals: NotFound, NotCharging, BusUnavailable);
 
 /// Finishes the customer's charge at a device. Called again, or after the charge ended by itself, it gives the
-/// same purchase.
+/// same purchase. Where the charger ends the transaction only when the car is unplugged, the purchase is `pending` until then,
+/// and `pay` says `charge_running`. A start that never began leaves no purchase in the list: of its id nothing is to be paid.
 #[utoipa::path(
     post, path = "/devices/{id}/finish", operation_id = "finish", tag = "charging",
     params(("id" = String, Path, description = "The device's `_id`.", example = "12d76c8bfca2a22c07a6fca1")),
@@ -66,9 +67,15 @@ async fn stop(app: &App, session: &Session, transaction: String) -> Answer<()> {
     let request = ChargerRequest::Stop { transaction };
     let reason = match chargers::ask(app, &charger.identity, charger.epoch, request).await {
         Ok(ChargerReply::Accepted) => {
-            wait_for_end(app, session).await?;
+            if !wait_for_end(app, session).await? {
+                let mut db = app.store.begin().await?;
+                sessions::note_finish(&mut db, session.id, now()).await?;
+                db.commit().await?;
+            }
             return Ok(());
         }
+        // It agreed before, and will end the transaction when the car is unplugged.
+        Ok(_) if sessions::finish_was_agreed(&mut app.store.read().await?, session.id).await? => return Ok(()),
         // The customer leaves now, with the figures so far; what the charger tells later corrects the bill.
         Ok(_) => "stop_refused",
         Err(chargers::Failed::Offline) => "charger_offline",
@@ -87,16 +94,17 @@ async fn settle_now(app: &App, session: &Session, reason: &str) -> Answer<()> {
     Ok(())
 }
 
-async fn wait_for_end(app: &App, session: &Session) -> Answer<()> {
+/// Whether the charge is over in time.
+async fn wait_for_end(app: &App, session: &Session) -> Answer<bool> {
     let deadline = Instant::now() + END_PATIENCE;
     let mut pause = Duration::from_millis(20);
     while Instant::now() < deadline {
         let now = sessions::peek_status(&mut app.store.read().await?, session.id).await?;
         if now != Some(Status::Active) {
-            return Ok(());
+            return Ok(true);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
     }
-    Ok(())
+    Ok(false)
 }

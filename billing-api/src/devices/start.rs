@@ -13,9 +13,14 @@ use crate::http::auth::Caller;
 use crate::http::extract::{NoBody, PathId};
 use crate::http::problem::{Answer, Code, Problem, refusals};
 
+/// The longest that a customer waits at a device after starts that never became a charge.
+const MOST_WAIT_MS: i64 = 3_600_000;
+/// Starts before this are forgotten.
+const LOOK_BACK_MS: i64 = 24 * 3_600_000;
+
 refusals!(StartRefusals:
     NotFound, DeviceBusy, DeviceOutOfService, DeviceFaulted, ChargerOffline, StartRefused, AlreadyCharging,
-    UnpaidPurchase, DebtTooLarge, BalanceTooLow, StartTimeout, BusUnavailable,
+    UnpaidPurchase, DebtTooLarge, BalanceTooLow, PlugInFirst, StartTimeout, BusUnavailable,
 );
 
 /// Starts a charge. 200 once the charger has accepted; from then on `CHARGING` events come every 2 to 5 s until the
@@ -77,6 +82,9 @@ async fn hold(app: &App, customer: CustomerId, device: DeviceId) -> Answer<(Devi
         DeviceState::Faulted => return Err(Code::DeviceFaulted.into()),
         DeviceState::Offline => return Err(Code::ChargerOffline.into()),
     }
+    if !device.plugged_in {
+        wait_after_never_begun(app, &mut db, customer, device.id).await?;
+    }
     let new = NewRequest {
         device: device.id,
         customer,
@@ -94,6 +102,22 @@ async fn hold(app: &App, customer: CustomerId, device: DeviceId) -> Answer<(Devi
     may_begin(app, &mut db, customer).await?;
     db.commit().await?;
     Ok((device, requested))
+}
+
+/// Starts without a car hold the device from others: each one that never became a charge makes the customer wait twice as long
+/// for the next one here.
+async fn wait_after_never_begun(app: &App, db: &mut Db, customer: CustomerId, device: DeviceId) -> Answer<()> {
+    let first = i64::try_from(app.config.start_again.as_millis()).unwrap_or(MOST_WAIT_MS);
+    let now = now();
+    let Some((count, over)) =
+        sessions::never_begun_in_a_row(db, customer, device, now.plus_millis(-LOOK_BACK_MS)).await?
+    else {
+        return Ok(());
+    };
+    let wait = first.saturating_mul(1 << count.saturating_sub(1).min(20)).min(MOST_WAIT_MS);
+    // Where the clock went back, nobody waits for a time in the future.
+    let left = wait - now.since(over).max(0);
+    if left <= 0 { Ok(()) } else { Err(Problem::from(Code::PlugInFirst).retry_after_ms(left)) }
 }
 
 async fn may_begin(app: &App, db: &mut Db, customer: CustomerId) -> Answer<()> {

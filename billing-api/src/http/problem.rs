@@ -66,6 +66,7 @@ codes! {
     PaymentOptionDisabled 422 "payment_option_disabled" "This way to pay is not offered now.";
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key came before with another request.";
     TooManyRequests 429 "too_many_requests" "Too many requests; `Retry-After` says when to come again.";
+    PlugInFirst 429 "plug_in_first" "The last start here was not followed by plugging in. Plug in, or come again when `Retry-After` says.";
     NotRefundable 409 "not_refundable" "Nothing of the purchase is paid, or all that was paid is given back.";
     Internal 500 "internal" "A defect of this system; it has been logged.";
     GatewayRefused 502 "gateway_refused" "The payment gateway refused; the operator has to look.";

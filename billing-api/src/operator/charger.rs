@@ -34,6 +34,8 @@ pub(crate) struct ChargerView {
     /// The clock that tariff bands go by.
     #[schema(example = "Asia/Ulaanbaatar")]
     time_zone: String,
+    /// Whether whoever comes may charge without a card, for free.
+    free_charging: bool,
     connected_at: Option<Iso>,
     booted_at: Option<Iso>,
     /// To some seconds.
@@ -101,6 +103,7 @@ impl ChargerView {
             security_profile: charger.security_profile,
             without_subprotocol: charger.without_subprotocol,
             time_zone: charger.time_zone,
+            free_charging: charger.free_charging,
             connected_at: charger.connected_at.map(|at| Iso(at.0)),
             booted_at: charger.booted_at.map(|at| Iso(at.0)),
             last_seen_at: charger.last_seen_at.map(|at| Iso(at.0)),

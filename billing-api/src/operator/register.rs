@@ -33,6 +33,10 @@ pub(crate) struct RegisterCharger {
     /// The IANA time zone whose clock the bands go by. Left out: as it is, at first Asia/Ulaanbaatar.
     #[schema(required = false, example = "Asia/Ulaanbaatar")]
     time_zone: Option<String>,
+    /// Whether whoever comes may charge without a card, for free: a start that names nobody is then accepted and recorded, and
+    /// billed to nobody. Left out: as it is, at first false.
+    #[schema(required = false)]
+    free_charging: Option<bool>,
     /// All of them. Left out: as they are.
     #[schema(required = false, max_items = 64)]
     devices: Option<Vec<RegisterDevice>>,
@@ -106,6 +110,9 @@ pub(crate) async fn register(
     let charger = chargers::upsert(&mut db, &identity, password.as_deref(), profile, without, now()).await?;
     if let Some(zone) = &body.time_zone {
         chargers::set_time_zone(&mut db, charger, zone).await?;
+    }
+    if let Some(free) = body.free_charging {
+        chargers::set_free_charging(&mut db, charger, free).await?;
     }
     let mut devices = devices::of_charger(&mut db, charger).await?;
     if let Some(wished) = &body.devices {

@@ -1,7 +1,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
-use evm_domain::PurchaseId;
-use evm_store::purchases;
+use evm_domain::{PurchaseId, Status};
+use evm_store::{purchases, sessions};
 use serde::Deserialize;
 
 use super::list::Feedback;
@@ -16,7 +16,7 @@ pub(crate) struct GiveFeedback {
     feedback: Feedback,
 }
 
-refusals!(FeedbackRefusals: InvalidRequest, NotFound);
+refusals!(FeedbackRefusals: InvalidRequest, NotFound, ChargeRunning);
 
 /// Keeps what the customer thinks of a charge; a later one replaces it.
 #[utoipa::path(
@@ -36,7 +36,9 @@ pub(crate) async fn feedback(
     short("feedback.description", &feedback.description, 2000)?;
     let mut db = app.store.begin().await?;
     if !purchases::set_feedback(&mut db, caller.customer, purchase, feedback.score, &feedback.description).await? {
-        return Err(Code::NotFound.into());
+        let session = sessions::of_purchase(&mut db, purchase).await?.filter(|s| s.customer == Some(caller.customer));
+        let running = session.is_some_and(|session| session.status == Status::Active);
+        return Err(if running { Code::ChargeRunning.into() } else { Code::NotFound.into() });
     }
     db.commit().await?;
     Ok(StatusCode::OK)

@@ -1,7 +1,7 @@
 use axum::Json;
 use axum::extract::State;
 use evm_domain::{Money, Wh};
-use evm_store::purchases;
+use evm_store::{now, purchases};
 use serde::Serialize;
 
 use crate::App;
@@ -110,7 +110,8 @@ impl From<purchases::Purchase> for Purchase {
 
 refusals!(ListRefusals: InvalidRequest);
 
-/// The customer's purchases, newest first.
+/// The customer's purchases, newest first. One whose charge was finished and goes on until the car is unplugged is `pending`,
+/// with the figures so far.
 #[utoipa::path(
     get, path = "/purchases", operation_id = "purchases", tag = "purchases", params(Paging),
     responses((status = 200, body = Paged<Purchase>), ListRefusals)
@@ -122,6 +123,14 @@ pub(crate) async fn list(
 ) -> Answer<Json<Paged<Purchase>>> {
     let page = paging.check()?;
     let mut db = app.store.read().await?;
-    let (total, rows) = purchases::page(&mut db, Some(caller.customer), page.offset, page.limit).await?;
-    Ok(Json(paging.with(total, rows.into_iter().map(Purchase::from).collect())))
+    // Charges that are to end come first: they are the newest.
+    let mut rows = purchases::running(&mut db, caller.customer, now()).await?;
+    let running = i64::try_from(rows.len()).unwrap_or_default();
+    rows = rows.split_off(usize::try_from(page.offset.min(running)).unwrap_or_default());
+    rows.truncate(usize::try_from(page.limit).unwrap_or_default());
+    let left = page.limit - i64::try_from(rows.len()).unwrap_or_default();
+    let offset = (page.offset - running).max(0);
+    let (total, over) = purchases::page(&mut db, Some(caller.customer), offset, left).await?;
+    rows.extend(over);
+    Ok(Json(paging.with(total + running, rows.into_iter().map(Purchase::from).collect())))
 }

@@ -134,9 +134,13 @@ async fn from_balance(
 async fn refusal(db: &mut Db, customer: CustomerId, purchase: PurchaseId, why: Unpayable) -> Answer<Problem> {
     Ok(match why {
         Unpayable::NotFound => {
-            let session = sessions::of_purchase(db, purchase).await?;
-            let running = session.is_some_and(|s| s.customer == Some(customer) && s.status == Status::Active);
-            if running { Code::ChargeRunning.into() } else { Code::NotFound.into() }
+            let session = sessions::of_purchase(db, purchase).await?.filter(|s| s.customer == Some(customer));
+            match session.map(|session| session.status) {
+                Some(Status::Active) => Code::ChargeRunning.into(),
+                // Finished before it began: nothing is to be paid.
+                Some(Status::Finished) => Code::AlreadyPaid.into(),
+                _ => Code::NotFound.into(),
+            }
         }
         Unpayable::AlreadyPaid | Unpayable::InvoiceOpen => Code::AlreadyPaid.into(),
         Unpayable::InsufficientBalance { balance, due } => {

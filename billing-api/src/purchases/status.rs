@@ -1,8 +1,8 @@
 use axum::Json;
 use axum::extract::State;
-use evm_domain::{CustomerId, Money, PurchaseId};
+use evm_domain::{CustomerId, Money, PurchaseId, Status};
 use evm_store::invoices::{self, CUSTOMER_GAP_MS, Invoice, State as InvoiceState};
-use evm_store::purchases;
+use evm_store::{now, purchases, sessions};
 use serde::{Deserialize, Serialize};
 
 use crate::App;
@@ -52,8 +52,22 @@ pub(crate) async fn status(
     PathId(purchase): PathId<PurchaseId>,
     Body(body): Body<InvoiceQuestion>,
 ) -> Answer<Json<InvoiceStatus>> {
-    let found =
-        purchases::by_id(&mut app.store.read().await?, caller.customer, purchase).await?.ok_or(Code::NotFound)?;
+    let mut db = app.store.read().await?;
+    let Some(found) = purchases::by_id(&mut db, caller.customer, purchase).await? else {
+        let session = sessions::of_purchase(&mut db, purchase).await?.filter(|s| s.customer == Some(caller.customer));
+        return match session.filter(|_| body.invoice_id == purchase.to_string()) {
+            Some(s) if s.status == Status::Active => {
+                let amount = Mnt(s.bill_at(now(), true).total());
+                Ok(Json(InvoiceStatus { status: PaymentStatus::Pending, amount }))
+            }
+            // It never began: nothing is to be paid.
+            Some(s) if s.status == Status::Finished => {
+                Ok(Json(InvoiceStatus { status: PaymentStatus::Success, amount: Mnt(Money::ZERO) }))
+            }
+            _ => Err(Code::NotFound.into()),
+        };
+    };
+    drop(db);
     // A payment from the balance has the purchase's own id.
     if body.invoice_id != found.id {
         let invoice = invoice_of(&app, caller.customer, &body.invoice_id, Some(purchase)).await?;

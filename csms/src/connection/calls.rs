@@ -42,6 +42,19 @@ impl Outstanding {
     pub(super) fn next_at(&self) -> Instant {
         self.alive_by.map_or(self.deadline, |(_, by)| by.min(self.deadline))
     }
+
+    /// Whether the station as a whole goes out of service, or back into it, where it was told so and agrees: by connectorId 0
+    /// (1.6 section 5.2), or without an EVSE or by EVSE 0 (2.0.1 G03).
+    fn station_out_of_service(&self, answer: &Value) -> Option<bool> {
+        let agrees = matches!(answer.get("status").and_then(Value::as_str), Some("Accepted" | "Scheduled"));
+        if self.action != "ChangeAvailability" || !agrees {
+            return None;
+        }
+        let asked: Value = serde_json::from_str(&self.payload).ok()?;
+        let of_one = asked.get("connectorId").or_else(|| asked.pointer("/evse/id")).and_then(Value::as_u64);
+        let wanted = asked.get("type").or_else(|| asked.get("operationalStatus")).and_then(Value::as_str)?;
+        (of_one.unwrap_or(0) == 0).then_some(wanted == "Inoperative")
+    }
 }
 
 /// Who wants the answer.
@@ -189,6 +202,11 @@ impl Connection {
             Err((code, description, details)) => serde_json::json!([code, description, details]).to_string(),
         };
         self.note_call(&done, Some(self.kept(&kept)), None).await;
+        if let (Asker::Operator(_), Ok(payload)) = (&done.asker, &answer)
+            && let Some(inoperative) = done.station_out_of_service(payload)
+        {
+            self.node.ingest.availability(self.charger, inoperative).await;
+        }
         self.pass_on(done.asker, answer).await;
     }
 

@@ -90,6 +90,11 @@ impl Connection {
             }
             Decision::Ingest(decoded) => decoded,
         };
+        if let ChargerEvent::Authorize { id_tag } = &decoded.event
+            && Box::pin(self.answers_guess(&id, &action, id_tag, received)).await?
+        {
+            return Ok(());
+        }
         let boots = matches!(decoded.event, ChargerEvent::Booted { .. });
         self.watch_samples(&decoded.event);
         let (kept, is_kept) = self.whole_or_part(payload, matches!(decoded.event, ChargerEvent::Transaction(_)));
@@ -109,6 +114,9 @@ impl Connection {
         let Some(answer) = self.node.ingest.tell(told).await else {
             return Err(farewell(Why::StoreDown));
         };
+        if answer.wrong_tag {
+            Box::pin(self.count_wrong_tag()).await;
+        }
         self.booted |= boots;
         if boots && self.setup.is_none() {
             self.setup = Some(Setup::new(self.version));

@@ -8,6 +8,7 @@ mod inbound;
 mod intake;
 mod pings;
 mod setup;
+mod tags;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -89,6 +90,7 @@ pub(crate) async fn run(
                     node: node.clone(),
                     socket,
                     charger,
+                    identity: identity.clone(),
                     epoch,
                     version,
                     held,
@@ -167,6 +169,7 @@ struct Connection {
     node: Arc<Node>,
     socket: Socket,
     charger: ChargerId,
+    identity: String,
     epoch: i64,
     version: Version,
     held: Arc<Held>,

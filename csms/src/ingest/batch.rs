@@ -1,5 +1,6 @@
 //! One batch in one transaction: load what it touches, apply it in memory, write the differences, commit.
 
+use evm_domain::credit::Rules;
 use evm_domain::{ChargerEvent, StatusReport};
 use evm_store::chargers::{self, Boot, Connected};
 use evm_store::{Result, Store, frames, settle};
@@ -29,6 +30,7 @@ pub(super) struct Settings<'a> {
     pub(super) node: &'a str,
     pub(super) heartbeat_s: u32,
     pub(super) most_readings: u32,
+    pub(super) credit: Rules,
 }
 
 /// Writes a batch, all or nothing.
@@ -38,12 +40,12 @@ pub(super) async fn write(
     running: &mut Running,
     settings: &Settings<'_>,
 ) -> Result<Done> {
-    let Settings { node, heartbeat_s, most_readings } = *settings;
+    let Settings { node, heartbeat_s, most_readings, credit } = *settings;
     let now = evm_store::now();
     let mut db = store.begin().await?;
     let told: Vec<&Told> = batch.iter().filter_map(told_of).collect();
 
-    let mut desk = Desk::open(&mut db, &told, running).await?;
+    let mut desk = Desk::open(&mut db, &told, running, credit).await?;
     let mut outcomes = Vec::with_capacity(told.len());
     for message in &told {
         outcomes.push(desk.take(message));
@@ -63,7 +65,7 @@ pub(super) async fn write(
                 if told.is_kept {
                     kept.push(frame_of(told, answer, problem));
                 }
-                Reply::Answer(Answer { text, then: taken.then })
+                Reply::Answer(Answer { text, then: taken.then, wrong_tag: taken.wrong_tag })
             }
             Work::Note(frame) => {
                 kept.push((**frame).clone());
@@ -71,6 +73,10 @@ pub(super) async fn write(
             }
             Work::Settle(_, session) => {
                 has_events |= settle::settle_by_id(&mut db, *session, "messages_missing", now).await?.is_some();
+                Reply::None
+            }
+            Work::Availability(charger, inoperative) => {
+                chargers::set_inoperative(&mut db, *charger, *inoperative).await?;
                 Reply::None
             }
             Work::Connect(..) | Work::Disconnect(..) => Reply::None,
@@ -149,11 +155,14 @@ pub(super) struct Taken {
     pub(super) problem: Option<String>,
     /// What is to be asked of the station then.
     pub(super) then: Option<Then>,
+    /// It named a tag that is nobody's.
+    pub(super) wrong_tag: bool,
 }
 
 impl Taken {
     pub(super) fn tag(status: TagStatus) -> Self {
-        Self { outcome: Outcome { tag: Some(status), ..Outcome::default() }, ..Self::default() }
+        let wrong_tag = status == TagStatus::Invalid;
+        Self { outcome: Outcome { tag: Some(status), ..Outcome::default() }, wrong_tag, ..Self::default() }
     }
 
     pub(super) fn aside(problem: &str) -> Self {

@@ -101,8 +101,9 @@ fn open_transaction(entries: &[Entry], charger: ChargerId, update: &TransactionU
         let fits = |entry: &Entry| !entry.gone && open(&entry.session) && test(&entry.session);
         entries.iter().enumerate().filter(|(_, entry)| fits(entry)).map(|(n, _)| n).collect::<Vec<_>>()
     };
-    let wishes: [&dyn Fn(&Session) -> bool; 4] =
-        [&|s| runs(s) && of_tag(s), &|s| settled(s) && of_tag(s), &runs, &settled];
+    // One that was refused stands beside the charge of its place.
+    let wishes: [&dyn Fn(&Session) -> bool; 5] =
+        [&|s| runs(s) && of_tag(s), &|s| settled(s) && of_tag(s), &|s| runs(s) && !s.refused, &runs, &settled];
     let found = wishes.into_iter().map(|wish| all(wish)).find(|found| !found.is_empty())?;
     // Which of several is meant, nobody knows.
     if let [only] = found[..] { Some(only) } else { None }

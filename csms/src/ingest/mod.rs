@@ -51,6 +51,8 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// What is to be asked of the station then.
     pub(crate) then: Option<Then>,
+    /// It named a tag that is nobody's.
+    pub(crate) wrong_tag: bool,
 }
 
 /// What is to be asked of a station because of what it told.
@@ -79,6 +81,8 @@ enum Work {
     Note(Box<NewFrame>),
     /// Makes the bill of an ended transaction without the messages that are missing.
     Settle(ChargerId, SessionId),
+    /// Notes that a command took the station as a whole out of service, or back into it.
+    Availability(ChargerId, bool),
 }
 
 impl Work {
@@ -86,7 +90,7 @@ impl Work {
         match self {
             Self::Tell(told, _) => told.charger,
             Self::Connect(arrival, _) => arrival.charger,
-            Self::Disconnect(charger, _) | Self::Settle(charger, _) => *charger,
+            Self::Disconnect(charger, _) | Self::Settle(charger, _) | Self::Availability(charger, _) => *charger,
             Self::Note(frame) => frame.charger,
         }
     }
@@ -112,6 +116,7 @@ pub(crate) fn start(
                 node: node.to_owned(),
                 heartbeat_s: config.heartbeat_s,
                 most_readings: config.most_readings,
+                credit: config.credit,
                 registry: registry.clone(),
                 running: charge::Running::default(),
             };
@@ -162,6 +167,12 @@ impl Ingest {
     /// sweep makes it.
     pub(crate) async fn settle(&self, charger: ChargerId, session: SessionId) {
         let _ = self.push(Work::Settle(charger, session)).await;
+    }
+
+    /// Notes that the station agreed to be out of service as a whole, or in service. Lost when the store is down: then its
+    /// connectors' own states count alone.
+    pub(crate) async fn availability(&self, charger: ChargerId, inoperative: bool) {
+        let _ = self.push(Work::Availability(charger, inoperative)).await;
     }
 
     /// No more work; the writers end when their queues are empty.

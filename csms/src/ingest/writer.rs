@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evm_bus::{Bus, subject};
+use evm_domain::credit::Rules;
 use evm_domain::{ChargerEvent, Phase, SessionId};
 use evm_store::frames::NewFrame;
 use evm_store::{Store, StoreError, sessions};
@@ -30,6 +31,7 @@ pub(super) struct Writer {
     pub(super) node: String,
     pub(super) heartbeat_s: u32,
     pub(super) most_readings: u32,
+    pub(super) credit: Rules,
     pub(super) registry: Arc<Registry>,
     pub(super) running: Running,
 }
@@ -119,7 +121,7 @@ impl Writer {
         let text = frame::result(&told.message_id, &answer);
         let kept = vec![Work::Note(Box::new(frame_of(&told, answer, Some(format!("not stored: {error}")))))];
         if self.write(&kept, Instant::now() + PATIENCE).await.is_ok() {
-            let _ = asker.send(Answer { text, then: None });
+            let _ = asker.send(Answer { text, then: None, wrong_tag: false });
         }
     }
 
@@ -131,8 +133,8 @@ impl Writer {
     }
 
     async fn write(&mut self, batch: &[Work], deadline: Instant) -> Result<Done, StoreError> {
-        let (heartbeat_s, most_readings) = (self.heartbeat_s, self.most_readings);
-        let settings = batch::Settings { node: &self.node, heartbeat_s, most_readings };
+        let (heartbeat_s, most_readings, credit) = (self.heartbeat_s, self.most_readings, self.credit);
+        let settings = batch::Settings { node: &self.node, heartbeat_s, most_readings, credit };
         let write = batch::write(&self.store, batch, &mut self.running, &settings);
         match tokio::time::timeout_at(deadline, write).await {
             Ok(result) => result,

@@ -81,15 +81,20 @@ pub(crate) enum TagStatus {
     Accepted,
     Invalid,
     ConcurrentTx,
+    Blocked,
+    /// The operator's rules of credit say no.
+    NoCredit,
 }
 
 impl TagStatus {
-    /// The same words in both versions.
-    pub(crate) fn as_str(self) -> &'static str {
+    /// The word of `AuthorizationStatus` (1.6) or `AuthorizationStatusEnumType` (2.0.1).
+    pub(crate) fn as_str(self, version: Version) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
             Self::Invalid => "Invalid",
             Self::ConcurrentTx => "ConcurrentTx",
+            Self::NoCredit if version == Version::V201 => "NoCredit",
+            Self::Blocked | Self::NoCredit => "Blocked",
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use evm_bus::charger::ChargerRequest;
 use evm_domain::{
-    ChargerEvent, ChargingState, ConnectorState, Phase, Point, PointKind, StatusReport, Timestamp, TransactionUpdate,
+    ChargerEvent, ChargingState, ConnectorState, NO_AUTHORIZATION, Phase, Point, PointKind, StatusReport, Timestamp,
+    TransactionUpdate,
 };
 use rust_ocpp::v1_6::messages::change_configuration::ChangeConfigurationRequest;
 use rust_ocpp::v1_6::messages::remote_start_transaction::RemoteStartTransactionRequest;
@@ -10,7 +11,7 @@ use rust_ocpp::v1_6::messages::remote_stop_transaction::RemoteStopTransactionReq
 use serde_json::Value;
 
 use super::lenient::{connector, format_time, integer, list, tag, text, time};
-use super::{Decision, Decoded, Outcome, TagStatus, samples};
+use super::{Decision, Decoded, Outcome, Version, samples};
 
 /// Messages that are kept and answered `{}`.
 const NOTED: [&str; 5] = [
@@ -25,7 +26,7 @@ pub(super) fn decode(action: &str, payload: &Value, received: Timestamp) -> Deci
     let (event, problem) = match action {
         "Heartbeat" => return Decision::Heartbeat,
         "BootNotification" => (boot(payload), None),
-        "Authorize" => (ChargerEvent::Authorize { id_tag: tag(payload, "idTag").unwrap_or_default() }, None),
+        "Authorize" => (ChargerEvent::Authorize { id_tag: who(payload) }, None),
         "StatusNotification" => status(payload, received),
         "StartTransaction" => start(payload, received),
         "MeterValues" => meter_values(payload, received),
@@ -35,6 +36,11 @@ pub(super) fn decode(action: &str, payload: &Value, received: Timestamp) -> Deci
         _ => return Decision::Unknown,
     };
     Decision::Ingest(Decoded { event, problem: problem.map(str::to_owned) })
+}
+
+/// Who starts: an empty tag names nobody.
+fn who(payload: &Value) -> String {
+    tag(payload, "idTag").unwrap_or_else(|| NO_AUTHORIZATION.into())
 }
 
 fn boot(payload: &Value) -> ChargerEvent {
@@ -89,7 +95,7 @@ fn update(phase: Phase, at: Timestamp) -> TransactionUpdate {
 fn start(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static str>) {
     let mut update = update(Phase::Started, time(payload, "timestamp", received));
     update.connector = connector(payload, "connectorId").filter(|n| *n > 0).or(Some(1));
-    update.id_tag = tag(payload, "idTag");
+    update.id_tag = Some(who(payload));
     let meter_start = integer(payload, "meterStart");
     // The same start told again is the same transaction (1.6 section 4.8), whatever its message id.
     let raw = |name| text(payload, name).unwrap_or_default();
@@ -137,7 +143,7 @@ fn transaction(payload: &Value) -> Option<String> {
 }
 
 pub(super) fn answer(action: &str, outcome: Outcome, now: Timestamp, heartbeat_s: u32) -> String {
-    let tag = outcome.tag.map(TagStatus::as_str);
+    let tag = outcome.tag.map(|tag| tag.as_str(Version::V16));
     match action {
         "BootNotification" => {
             format!(r#"{{"status":"Accepted","currentTime":"{}","interval":{heartbeat_s}}}"#, format_time(now))

@@ -2,7 +2,8 @@
 
 use evm_bus::charger::ChargerRequest;
 use evm_domain::{
-    ChargerEvent, ChargingState, ConnectorState, Phase, Point, PointKind, StatusReport, Timestamp, TransactionUpdate,
+    ChargerEvent, ChargingState, ConnectorState, NO_AUTHORIZATION, Phase, Point, PointKind, StatusReport, Timestamp,
+    TransactionUpdate,
 };
 use rust_ocpp::v2_0_1::datatypes::id_token_type::IdTokenType;
 use rust_ocpp::v2_0_1::enumerations::id_token_enum_type::IdTokenEnumType;
@@ -11,7 +12,7 @@ use rust_ocpp::v2_0_1::messages::request_stop_transaction::RequestStopTransactio
 use serde_json::{Value, json};
 
 use super::lenient::{connector, field, format_time, integer, list, tag, text, time};
-use super::{Decision, Decoded, Outcome, TagStatus, samples};
+use super::{Decision, Decoded, Outcome, Version, samples};
 
 /// Messages that are kept and answered `{}`.
 const NOTED: [&str; 14] = [
@@ -54,8 +55,13 @@ pub(super) fn decode(action: &str, payload: &Value, received: Timestamp) -> Deci
     Decision::Ingest(Decoded { event, problem: problem.map(str::to_owned) })
 }
 
+/// The token, where there is one: what names nobody and may not must be refused, so an empty text is one too.
 fn id_token(payload: &Value) -> Option<String> {
-    field(payload, "idToken").and_then(|token| tag(token, "idToken"))
+    let token = field(payload, "idToken")?;
+    if text(token, "type").is_some_and(|kind| kind.eq_ignore_ascii_case(NO_AUTHORIZATION)) {
+        return Some(NO_AUTHORIZATION.into());
+    }
+    Some(tag(token, "idToken").or_else(|| tag(payload, "idToken")).unwrap_or_default())
 }
 
 fn boot(payload: &Value) -> ChargerEvent {
@@ -71,8 +77,7 @@ fn boot(payload: &Value) -> ChargerEvent {
 fn status(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static str>) {
     let state = match text(payload, "connectorStatus").as_deref() {
         Some("Available") => ConnectorState::Available,
-        // A plugged-in car: whether it charges is the transaction's to tell, and until then one can start.
-        Some("Occupied") => ConnectorState::Preparing,
+        Some("Occupied") => ConnectorState::PluggedIn,
         Some("Reserved") => ConnectorState::Reserved,
         Some("Unavailable") => ConnectorState::Unavailable,
         Some("Faulted") => ConnectorState::Faulted,
@@ -124,7 +129,7 @@ fn transaction_event(payload: &Value, received: Timestamp) -> (ChargerEvent, Opt
 }
 
 pub(super) fn answer(action: &str, outcome: Outcome, now: Timestamp, heartbeat_s: u32) -> String {
-    let tag = outcome.tag.map(TagStatus::as_str);
+    let tag = outcome.tag.map(|tag| tag.as_str(Version::V201));
     match action {
         "BootNotification" => {
             format!(r#"{{"currentTime":"{}","interval":{heartbeat_s},"status":"Accepted"}}"#, format_time(now))

@@ -51,3 +51,28 @@ fn commands_have_no_nulls() {
     let wanted = json!({ "evseId": 1, "remoteStartId": 5, "idToken": { "idToken": "A1", "type": "Central" } });
     assert_eq!(payload, wanted);
 }
+
+#[test]
+fn a_token_that_names_nobody_is_still_a_token() {
+    let told = |token: Value| {
+        update_of(json!({
+            "eventType": "Started", "timestamp": "2026-09-21T14:13:20Z", "triggerReason": "Authorized", "seqNo": 0,
+            "transactionInfo": { "transactionId": "T-1" }, "idToken": token,
+        }))
+        .id_tag
+    };
+    for text in ["", "whatever"] {
+        assert_eq!(told(json!({ "idToken": text, "type": "NoAuthorization" })).as_deref(), Some(NO_AUTHORIZATION));
+    }
+    assert_eq!(told(json!({ "idToken": "", "type": "Central" })).as_deref(), Some(""));
+    assert_eq!(told(json!("04aabb")).as_deref(), Some("04AABB"), "a text where an object is due");
+    assert_eq!(told(Value::Null), None);
+}
+
+#[test]
+fn a_refusal_is_told_in_the_words_of_the_version() {
+    use super::super::TagStatus;
+    assert_eq!(TagStatus::NoCredit.as_str(Version::V201), "NoCredit");
+    assert_eq!(TagStatus::NoCredit.as_str(Version::V16), "Blocked");
+    assert_eq!(TagStatus::Blocked.as_str(Version::V16), "Blocked");
+}

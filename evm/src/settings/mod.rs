@@ -127,8 +127,12 @@ settings! {
     least_balance: Mnt = "0";
     /// MNT that a customer may owe at most and still begin a charge, with start_with_unpaid.
     most_debt: Mnt;
+    /// Seconds that a customer waits at a device after a start without plugging in, twice as long each time; 0: none.
+    start_again_s: u32 = "60";
     /// Whether a charge stops by itself when its amount reaches the customer's balance: true or false.
     stop_at_balance: bool = "false";
+    /// Seconds after which a charge ends that its station knows nothing of any more, by a boot or its connector's state.
+    lost_charge_s: u32 = "900";
     /// The QPay gateway, https://merchant.qpay.mn/v2; with the next three, or QPAY is disabled.
     qpay_url: String;
     /// The merchant's user at QPay.
@@ -189,6 +193,15 @@ impl Settings {
         let mut settings = Self::read(&Values::gather(flags, env, path, toml)?)?;
         settings.check()?;
         Ok(settings)
+    }
+
+    /// Who may begin a charge.
+    pub(crate) fn credit(&self) -> evm_domain::credit::Rules {
+        evm_domain::credit::Rules {
+            start_with_unpaid: self.start_with_unpaid,
+            least_balance: self.least_balance.0,
+            most_debt: self.most_debt.map(|most| most.0),
+        }
     }
 
     /// Whether a setting was given anywhere, so that it is not merely the default.

@@ -130,7 +130,7 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
     let ids: Vec<(String,)> = on!(db, conn => {
         let mut sql = QueryBuilder::new(
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
-             transaction_ref, start_key, review, requested_at, started_at, heard_at, time_zone, seq) ",
+             transaction_ref, start_key, review, requested_at, started_at, heard_at, time_zone, refused, seq) ",
         );
         push_rows(&mut sql, new.iter().zip(last + 1..), |row, (new, seq)| {
             let s = &new.session;
@@ -150,6 +150,7 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
                 .bind(s.started_at.map(|at| at.0))
                 .bind(now.0)
                 .bind(s.tariff.clock.zone().map(str::to_owned))
+                .bind(s.refused)
                 .bind(seq);
         });
         sql.push(" ON CONFLICT DO NOTHING RETURNING id");

@@ -1,6 +1,6 @@
 //! Which transaction and which place a session has, where that shows later.
 
-use evm_domain::{DeviceId, SessionId, Timestamp};
+use evm_domain::{Session, SessionId, Timestamp};
 
 use crate::Result;
 use crate::engine::{Db, on};
@@ -30,20 +30,16 @@ pub async fn merge(db: &mut Db, from: SessionId, into: SessionId, now: Timestamp
     Ok(())
 }
 
-/// Gives a session the device and the prices of a connector that it did not name at first, and the clock of its zone.
-pub async fn attach(
-    db: &mut Db,
-    session: SessionId,
-    device: DeviceId,
-    tariff_id: &str,
-    time_zone: Option<&str>,
-) -> Result<()> {
+/// Gives a session the device and the prices of a connector that it did not name at first, and the clock of its zone. One that
+/// was refused does not hold the device.
+pub async fn attach(db: &mut Db, session: &Session, tariff_id: &str) -> Result<()> {
     on!(db, conn => {
-        sqlx::query("UPDATE sessions SET version = version + 1, device_id = $2, tariff_id = $3, time_zone = $4 WHERE id = $1 AND tariff_id IS NULL")
-            .bind(session.to_string())
-            .bind(device.to_string())
+        sqlx::query("UPDATE sessions SET version = version + 1, device_id = $2, tariff_id = $3, time_zone = $4, refused = $5 WHERE id = $1 AND tariff_id IS NULL")
+            .bind(session.id.to_string())
+            .bind(session.device.map(|device| device.to_string()))
             .bind(tariff_id)
-            .bind(time_zone)
+            .bind(session.tariff.clock.zone().map(str::to_owned))
+            .bind(session.refused)
             .execute(conn)
             .await?;
     });

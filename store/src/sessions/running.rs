@@ -1,6 +1,6 @@
 //! What goes on by itself: the charges that run, and those that must be ended.
 
-use evm_domain::{Money, Session, SessionId, Status, Timestamp};
+use evm_domain::{CustomerId, DeviceId, Money, Session, SessionId, Status, Timestamp};
 
 use super::{Row, columns};
 use crate::engine::{Db, on};
@@ -98,6 +98,16 @@ pub async fn abandoned(db: &mut Db, silent: Timestamp, lone: Timestamp) -> Resul
     }))
 }
 
+/// Active sessions of which their stations know nothing since before `lost`.
+pub async fn lost(db: &mut Db, lost: Timestamp) -> Result<Vec<SessionId>> {
+    ids(on!(db, conn => {
+        sqlx::query_as("SELECT id FROM sessions WHERE status = 'active' AND lost_at < $1 ORDER BY id LIMIT 500")
+            .bind(lost.0)
+            .fetch_all(conn)
+            .await?
+    }))
+}
+
 /// Notes that the charger is to be asked to end a charge of this status, and why where nothing was said of that before.
 /// `false`: it has another status, its charger has told the end, or was asked after `asked_before`.
 pub async fn claim_stop(
@@ -123,6 +133,58 @@ pub async fn claim_stop(
         .rows_affected()
     });
     Ok(claimed > 0)
+}
+
+/// Notes that the charger agreed to end a charge for its customer, and has not told its end.
+pub async fn note_finish(db: &mut Db, session: SessionId, now: Timestamp) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query(
+            "UPDATE sessions SET version = version + 1, finish_asked_at = $2 \
+             WHERE id = $1 AND status = 'active' AND finish_asked_at IS NULL",
+        )
+        .bind(session.to_string())
+        .bind(now.0)
+        .execute(conn)
+        .await?;
+    });
+    Ok(())
+}
+
+/// Whether the charger agreed to end a charge before.
+pub async fn finish_was_agreed(db: &mut Db, session: SessionId) -> Result<bool> {
+    let row: Option<(bool,)> = on!(db, conn => {
+        sqlx::query_as("SELECT finish_asked_at IS NOT NULL FROM sessions WHERE id = $1")
+            .bind(session.to_string())
+            .fetch_optional(conn)
+            .await?
+    });
+    Ok(row.is_some_and(|(agreed,)| agreed))
+}
+
+/// How many of a customer's newest starts at a device, one after the other, were accepted by the charger and never became a
+/// charge, ten at most; and when the newest of them was over. Those that the charger refused, or could not be asked for, do
+/// not count.
+pub async fn never_begun_in_a_row(
+    db: &mut Db,
+    customer: CustomerId,
+    device: DeviceId,
+    since: Timestamp,
+) -> Result<Option<(u32, Timestamp)>> {
+    let rows: Vec<(bool, i64)> = on!(db, conn => {
+        sqlx::query_as(
+            "SELECT transaction_ref IS NULL, COALESCE(settled_at, requested_at) FROM sessions WHERE customer_id = $1 \
+             AND device_id = $2 AND requested_at > $3 AND (status IN ('active', 'finished') OR fail_reason = 'not_begun') \
+             ORDER BY id DESC LIMIT 10",
+        )
+        .bind(customer.to_string())
+        .bind(device.to_string())
+        .bind(since.0)
+        .fetch_all(conn)
+        .await?
+    });
+    let in_a_row: Vec<i64> = rows.into_iter().take_while(|(never_began, _)| *never_began).map(|(_, at)| at).collect();
+    let count = u32::try_from(in_a_row.len()).unwrap_or(u32::MAX);
+    Ok(in_a_row.first().map(|over| (count, Timestamp(*over))))
 }
 
 fn ids(rows: Vec<(String,)>) -> Result<Vec<SessionId>> {

@@ -1,29 +1,35 @@
 //! The sessions that a batch touches, from loading to saving.
 
+mod lost;
 mod places;
 mod running;
 mod save;
 mod wanted;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use evm_domain::credit::{Rules, Standing};
 use evm_domain::session::points_of;
 use evm_domain::{
     ChargerEvent, ChargerId, ChargingState, CustomerId, Phase, Point, PointKind, Session, SessionId, Status,
-    StatusReport, TransactionUpdate,
+    StatusReport, Timestamp, TransactionUpdate,
 };
+use evm_store::cards::{self, Card};
 use evm_store::chargers::{self, Place};
 use evm_store::sessions::{self, Found};
 use evm_store::{Db, Result};
 
 pub(super) use self::places::OLDER_MS;
-use self::places::{NO_DEVICE, claims};
+use self::places::{BLOCKED_TAG, NO_CREDIT, NO_DEVICE, UNKNOWN_TAG, claims};
 pub(super) use self::running::Running;
 use self::wanted::Wanted;
 use super::Told;
 use super::batch::Taken;
 use super::matching::{Match, find};
 use crate::ocpp::TagStatus;
+
+/// So long after card numbers were guessed at a charger, a new card there is for review.
+const GUESSES_COUNT_MS: i64 = 24 * 3_600_000;
 
 /// A session on the desk.
 #[derive(Debug)]
@@ -49,6 +55,8 @@ pub(super) struct Entry {
     /// Over before another began at its place, and told after: it is settled at once, and its end corrects the bill.
     overtaken: bool,
     correct: bool,
+    /// It began after its customer had finished it: its purchase is to be made.
+    opens: bool,
 }
 
 impl Entry {
@@ -68,6 +76,7 @@ impl Entry {
             settle: false,
             overtaken: false,
             correct: false,
+            opens: false,
         }
     }
 }
@@ -76,14 +85,20 @@ impl Entry {
 pub(super) struct Desk {
     entries: Vec<Entry>,
     places: Vec<Place>,
-    cards: Vec<(String, CustomerId)>,
+    cards: Vec<Card>,
+    /// What the owners of the cards have and owe.
+    standings: HashMap<CustomerId, Standing>,
+    credit: Rules,
+    /// Cards that are new at a charger where card numbers are guessed.
+    guessed: HashSet<(ChargerId, String)>,
     /// Customers who have a session under way.
     charging: HashSet<CustomerId>,
     points: Vec<(SessionId, Point)>,
     /// Sessions whose device is needed by another, with the reason: ended before anything else is written.
     displaced: Vec<usize>,
     merges: Vec<(SessionId, SessionId)>,
-    attached: Vec<(SessionId, evm_domain::DeviceId, String, Option<String>)>,
+    /// Which entries were given a place, with the version of its prices.
+    attached: Vec<(usize, String)>,
     /// Which outcome waits for the number of which entry's transaction.
     numbers: Vec<(usize, usize)>,
     /// Which outcomes wait for a number of a transaction that is no session.
@@ -94,12 +109,16 @@ pub(super) struct Desk {
     going_on: Vec<(usize, usize)>,
     /// Which outcome may ask for more, after what became of which entry.
     told_of: Vec<(usize, usize)>,
+    /// Where a charge has ended; its car may still be plugged in.
+    charged: Vec<(ChargerId, u32)>,
+    /// Where another car was plugged in.
+    plugged_in: Vec<(ChargerId, u32)>,
     taken: usize,
 }
 
 impl Desk {
     /// Loads what these messages touch, each kind in one statement. What is `running` is taken from there.
-    pub(super) async fn open(db: &mut Db, told: &[&Told], running: &mut Running) -> Result<Desk> {
+    pub(super) async fn open(db: &mut Db, told: &[&Told], running: &mut Running, credit: Rules) -> Result<Desk> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut others = Vec::with_capacity(told.len());
         for &message in told {
@@ -130,15 +149,20 @@ impl Desk {
         let without_place = entries.iter().filter(|entry| entry.session.review.as_deref() == Some(NO_DEVICE));
         let tags_before = without_place.filter_map(|entry| entry.session.id_tag.clone()).filter(|_| !places.is_empty());
         let tags: Vec<String> = wanted.tags.into_iter().chain(tags_before).collect();
-        let cards = chargers::card_owners(db, &tags).await?;
+        let cards = cards::of_tags(db, &tags).await?;
+        let guessed = new_cards(db, &places, &cards).await?;
+        let owners: Vec<_> = cards.iter().map(|card| card.customer).collect();
+        let standings = evm_store::credit::standings(db, &owners).await?.into_iter().collect();
         let late = entries.iter().filter(|entry| entry.session.status == Status::Failed);
-        let owners: Vec<_> =
-            cards.iter().map(|(_, owner)| *owner).chain(late.filter_map(|entry| entry.session.customer)).collect();
+        let owners: Vec<_> = owners.into_iter().chain(late.filter_map(|entry| entry.session.customer)).collect();
         let charging = sessions::customers_with_live(db, &owners).await?.into_iter().collect();
         Ok(Desk {
             entries,
             places,
             cards,
+            standings,
+            guessed,
+            credit,
             charging,
             points: Vec::new(),
             displaced: Vec::new(),
@@ -149,6 +173,8 @@ impl Desk {
             reused: Vec::new(),
             going_on: Vec::new(),
             told_of: Vec::new(),
+            charged: Vec::new(),
+            plugged_in: Vec::new(),
             taken: 0,
         })
     }
@@ -156,13 +182,17 @@ impl Desk {
     /// Applies one message.
     pub(super) fn take(&mut self, told: &Told) -> Taken {
         let taken = match &told.decoded.event {
-            ChargerEvent::Transaction(update) => self.take_transaction(told.charger, update),
+            ChargerEvent::Transaction(update) => self.take_transaction(told.charger, update, told.received),
             ChargerEvent::Status(report) => {
                 self.take_status(told, report);
                 Taken::default()
             }
+            ChargerEvent::Booted { .. } => {
+                self.take_boot(told.charger, told.received);
+                Taken::default()
+            }
             ChargerEvent::Authorize { id_tag } => Taken::tag(self.authorize(told.charger, id_tag)),
-            ChargerEvent::Booted { .. } | ChargerEvent::Noted => Taken::default(),
+            ChargerEvent::Noted => Taken::default(),
         };
         self.taken += 1;
         taken
@@ -173,22 +203,24 @@ impl Desk {
             let s = &entry.session;
             s.charger == charger && s.status.is_live() && s.customer.is_some() && s.id_tag.as_deref() == Some(id_tag)
         });
-        if issued || self.is_card(Some(id_tag)) { TagStatus::Accepted } else { TagStatus::Invalid }
-    }
-
-    fn is_card(&self, id_tag: Option<&str>) -> bool {
-        self.cards.iter().any(|(tag, _)| Some(tag.as_str()) == id_tag)
+        if issued { TagStatus::Accepted } else { self.tag_status(charger, id_tag) }
     }
 
     /// A connector's state tells of the transaction that is open there.
     fn take_status(&mut self, told: &Told, report: &StatusReport) {
         let charger = told.charger;
-        let Some(state) = report.charging.filter(|_| report.connector > 0) else { return };
-        let open = self.entries.iter().position(|entry| {
+        if report.connector == 0 {
+            return;
+        }
+        self.judge_by_state(charger, report, told.received);
+        let Some(state) = report.charging else { return };
+        let open = |entry: &&Entry| {
             let s = &entry.session;
             s.charger == charger && s.status == Status::Active && s.connector == report.connector
-        });
-        let Some(n) = open else { return };
+        };
+        // A start that was refused stands beside the charge of the place.
+        let all = || self.entries.iter().enumerate().filter(|(_, entry)| open(entry));
+        let Some(n) = all().min_by_key(|(_, entry)| entry.session.refused).map(|(n, _)| n) else { return };
         let point =
             Point { heard: told.reach.heard(report.at), ..Point::new(report.at, PointKind::State, state as i64) };
         let entry = &mut self.entries[n];
@@ -197,7 +229,7 @@ impl Desk {
         self.points.push((entry.session.id, point));
     }
 
-    fn take_transaction(&mut self, charger: ChargerId, update: &TransactionUpdate) -> Taken {
+    fn take_transaction(&mut self, charger: ChargerId, update: &TransactionUpdate, received: Timestamp) -> Taken {
         let n = match find(&self.entries, charger, update) {
             Match::Session(n) => n,
             Match::Merge { from, into } => self.merge(from, into),
@@ -215,32 +247,41 @@ impl Desk {
             // The first one counts (1.6 numbers nothing).
             return if ended_at == update.at { Taken::default() } else { Taken::aside("stopped before") };
         }
+        let entry = &self.entries[n];
+        let told_before = entry.new.is_none() && entry.session.refused && entry.session.id_tag == update.id_tag;
         self.apply(n, charger, update);
+        self.note_sign_of_life(n, update, received);
         let entry = &self.entries[n];
         let session = &entry.session;
         let mut taken = Taken::default();
         if update.id_tag.is_some() || update.phase == Phase::Started {
             taken.outcome.tag = Some(match session.review.as_deref() {
                 Some("concurrent_tx") => TagStatus::ConcurrentTx,
+                Some(BLOCKED_TAG) => TagStatus::Blocked,
+                Some(NO_CREDIT) if session.refused => TagStatus::NoCredit,
                 // Its customer has finished it: what it takes until it stops is a correction.
                 _ if session.status == Status::Finished && session.ended_at.is_none() => TagStatus::Invalid,
-                _ if session.customer.is_some() => TagStatus::Accepted,
+                _ if session.customer.is_some() || session.is_free() => TagStatus::Accepted,
                 // Where it charges is not told yet (2.0.1).
-                _ if session.connector == 0 && self.is_card(session.id_tag.as_deref()) => TagStatus::Accepted,
+                _ if session.connector == 0 && session.id_tag.is_some() => {
+                    self.tag_status(charger, session.id_tag.as_deref().unwrap_or_default())
+                }
                 _ => TagStatus::Invalid,
             });
             if update.own_id && update.id_tag.is_none() {
                 taken.outcome.tag = None;
             }
         }
+        let told_whose = update.id_tag.is_some() && !told_before;
+        taken.wrong_tag = told_whose && session.refused && session.review.as_deref() == Some(UNKNOWN_TAG);
         if update.phase == Phase::Started && !update.own_id {
             taken.outcome.transaction = session.transaction.as_deref().and_then(|id| id.parse().ok());
             if session.transaction.is_none() {
                 self.numbers.push((self.taken, n));
             }
         }
-        let nobodys = matches!(taken.outcome.tag, Some(TagStatus::Invalid | TagStatus::ConcurrentTx));
-        if update.phase == Phase::Ended || (nobodys && session.ended_at.is_none()) {
+        let refused = taken.outcome.tag.is_some_and(|tag| tag != TagStatus::Accepted);
+        if update.phase == Phase::Ended || (refused && session.ended_at.is_none()) {
             self.told_of.push((self.taken, n));
         } else if session.status == Status::Finished && session.ended_at.is_none() {
             self.going_on.push((self.taken, n));
@@ -271,12 +312,14 @@ impl Desk {
             // The customer gave this one up and charges elsewhere by now.
             self.entries[n].session.customer = None;
             self.entries[n].session.review = Some("concurrent_tx".into());
+            self.entries[n].session.refused = true;
         }
         let begins = update.phase == Phase::Started || update.own_id;
         let after_finish = was == Status::Finished && self.entries[n].session.transaction.is_none() && begins;
         if never_began {
             self.entries[n].session.status = Status::Requested;
         }
+        self.entries[n].opens |= after_finish;
         if after_finish || never_began {
             self.entries[n].begun = true;
             self.entries[n].start_key.clone_from(&update.start_key);
@@ -287,6 +330,14 @@ impl Desk {
             entry.session.transaction.clone_from(&update.transaction);
         }
         let applied = entry.session.apply(update, &points);
+        if update.phase == Phase::Ended
+            && !had_ended
+            && was.is_live()
+            && !entry.overtaken
+            && entry.session.has_charged()
+        {
+            self.charged.push((charger, entry.session.connector));
+        }
         entry.changed = true;
         entry.fold_again |= applied.fold_again;
         if was == Status::Finished {
@@ -297,10 +348,27 @@ impl Desk {
         }
         let id = entry.session.id;
         self.points.extend(points.into_iter().map(|point| (id, point)));
-        if never_began && !self.entries[n].overtaken {
+        if never_began && !self.entries[n].overtaken && !self.entries[n].session.refused {
             self.displace_others(n, Status::is_live);
         }
     }
+}
+
+/// The cards that have begun no charge yet at those chargers where card numbers were guessed lately.
+async fn new_cards(db: &mut Db, places: &[Place], cards: &[Card]) -> Result<HashSet<(ChargerId, String)>> {
+    let since = evm_store::now().plus_millis(-GUESSES_COUNT_MS);
+    let guessing: HashSet<_> = places
+        .iter()
+        .filter(|place| place.guessed_at.is_some_and(|at| at > since))
+        .map(|place| place.charger)
+        .collect();
+    let tags: Vec<String> = cards.iter().map(|card| card.id_tag.clone()).collect();
+    let mut new = HashSet::new();
+    for charger in guessing {
+        let seen = sessions::tags_seen(db, charger, &tags).await?;
+        new.extend(tags.iter().filter(|tag| !seen.contains(tag)).map(|tag| (charger, tag.clone())));
+    }
+    Ok(new)
 }
 
 /// Whether it is a StopTransaction of 1.6.

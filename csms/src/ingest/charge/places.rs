@@ -1,9 +1,10 @@
 //! Who charges where: what begins at a connector, whose it is, and what has to give way.
 
 use evm_domain::{
-    ChargerId, CustomerId, Meter, Phase, PurchaseId, SeqNos, Session, SessionId, Status, Tariff, Timestamp,
-    TransactionUpdate,
+    ChargerId, CustomerId, Meter, NO_AUTHORIZATION, Phase, PurchaseId, SeqNos, Session, SessionId, Status, Tariff,
+    Timestamp, TransactionUpdate,
 };
+use evm_store::cards::Card;
 use evm_store::chargers::Place;
 use evm_store::new_id;
 use evm_store::sessions::Found;
@@ -12,6 +13,14 @@ use super::{Desk, Entry};
 use crate::ingest::batch::Taken;
 use crate::ocpp::TagStatus;
 
+/// The review of a session that nobody is known to have begun.
+pub(super) const UNKNOWN_TAG: &str = "unknown_tag";
+/// The review of the first charge of a card at a charger where card numbers are guessed.
+const GUESSED_CARD: &str = "guessed_card";
+/// The review of a session that a blocked card began.
+pub(super) const BLOCKED_TAG: &str = "blocked_tag";
+/// The review of a session that began against the rules of credit.
+pub(super) const NO_CREDIT: &str = "no_credit";
 /// The review of a session whose connector is no device.
 pub(super) const NO_DEVICE: &str = "no_device";
 
@@ -47,62 +56,121 @@ impl Desk {
     /// A transaction that began without a known tag or place gets them when they are told (2.0.1).
     pub(super) fn own(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
         let session = &self.entries[n].session;
+        if session.status != Status::Active || self.entries[n].new.is_some() {
+            return;
+        }
         let connector = update.connector.unwrap_or(session.connector);
         let began = session.started_at.unwrap_or(update.at);
         let claims = claims(update) || (session.id_tag.is_some() && !self.is_taken(charger, connector));
-        if session.device.is_none()
-            && let Some(place) = self.places.iter().find(|p| p.charger == charger && p.connector == connector)
-            && self.entries[n].new.is_none()
-            && session.status == Status::Active
-            && claims
-            && !self.is_overtaken(n, connector, began)
-        {
-            let place = place.clone();
-            let zone = place.tariff.clock.zone().map(str::to_owned);
-            self.attached.push((session.id, place.device, place.tariff_id.clone(), zone));
-            let entry = &mut self.entries[n];
-            let session = &mut entry.session;
-            (session.device, session.tariff, session.max_power_w) =
-                (Some(place.device), place.tariff, place.max_power_w);
-            session.connector = connector;
-            // What was told before is sorted by this tariff's bands and held against this plug's power.
-            entry.fold_again = true;
-            self.displace_others(n, Status::is_live);
+        let place = self
+            .place(charger, connector)
+            .filter(|_| session.device.is_none() && claims && !self.is_overtaken(n, connector, began));
+        if place.is_none() && session.device.is_none() {
+            return;
         }
-        let session = &self.entries[n].session;
         // The tag may have been told before the place was.
         let told_before = session.id_tag.clone().filter(|_| session.review.as_deref() == Some(NO_DEVICE));
-        if session.customer.is_none()
-            && session.status == Status::Active
-            && session.device.is_some()
-            && let Some(tag) = update.id_tag.clone().or(told_before)
-        {
-            let (customer, review) = self.owner_of(&tag);
+        let tag = update.id_tag.clone().or(told_before).filter(|_| session.customer.is_none() && !session.is_free());
+        let place = place.cloned();
+        if let Some(tag) = tag {
+            let ruling = self.ruling(charger, connector, &tag);
+            let was_refused = self.entries[n].session.refused;
             let session = &mut self.entries[n].session;
-            session.customer = customer;
             session.id_tag = Some(tag);
-            session.review = review.map(str::to_owned);
+            ruling.put_on(session);
+            if was_refused && !session.refused && place.is_none() {
+                self.displace_others(n, Status::is_live);
+            }
+        }
+        let session = &self.entries[n].session;
+        let takes_place = !session.refused;
+        // One that was refused for want of credit is billed by the place's prices, and does not hold it.
+        if let Some(place) = place.filter(|_| takes_place || session.customer.is_some()) {
+            self.attach(n, &place);
+            if takes_place {
+                self.displace_others(n, Status::is_live);
+            }
+        }
+        self.note_owner(n);
+    }
+
+    /// Gives a transaction the place that it was told of late.
+    fn attach(&mut self, n: usize, place: &Place) {
+        let tariff = place.tariff.clone();
+        let entry = &mut self.entries[n];
+        let session = &mut entry.session;
+        self.attached.push((n, place.tariff_id.clone()));
+        (session.device, session.tariff, session.max_power_w) = (Some(place.device), tariff, place.max_power_w);
+        session.connector = place.connector;
+        // What was told before is sorted by this tariff's bands and held against this plug's power.
+        entry.fold_again = true;
+    }
+
+    fn place(&self, charger: ChargerId, connector: u32) -> Option<&Place> {
+        self.places.iter().find(|place| place.charger == charger && place.connector == connector)
+    }
+
+    /// Whose a charge is that this tag begins here, or why it may not begin. A charge of its owner's own that has to give way
+    /// here is none that runs beside it. One that begins without credit is refused, and billed to its owner for what it takes
+    /// all the same: the station may have begun it offline, hours ago.
+    fn ruling(&self, charger: ChargerId, connector: u32, tag: &str) -> Ruling {
+        if tag == NO_AUTHORIZATION && self.place(charger, connector).is_some_and(|place| place.free_charging) {
+            return Ruling { customer: None, review: None, refused: false };
+        }
+        let owner = match self.card(tag) {
+            None => return Ruling::refused(UNKNOWN_TAG),
+            Some(card) if card.blocked => return Ruling::refused(BLOCKED_TAG),
+            Some(card) => card.customer,
+        };
+        let gives_way = self.entries.iter().any(|entry| {
+            let s = &entry.session;
+            let here = s.charger == charger && s.connector == connector;
+            here && s.status.is_live() && !s.refused && s.customer == Some(owner) && !entry.gone
+        });
+        if self.charging.contains(&owner) && !gives_way {
+            return Ruling::refused("concurrent_tx");
+        }
+        let refused = !self.has_credit(owner);
+        let guessed = self.guessed.contains(&(charger, tag.to_owned())).then_some(GUESSED_CARD);
+        Ruling { customer: Some(owner), review: if refused { Some(NO_CREDIT) } else { guessed }, refused }
+    }
+
+    /// Whether a tag may begin a charge somewhere at this station. A card whose owner is charging may have been shown to end it.
+    pub(super) fn tag_status(&self, charger: ChargerId, tag: &str) -> TagStatus {
+        if tag == NO_AUTHORIZATION {
+            let free = self.places.iter().any(|place| place.charger == charger && place.free_charging);
+            return if free { TagStatus::Accepted } else { TagStatus::Invalid };
+        }
+        match self.card(tag) {
+            None => TagStatus::Invalid,
+            Some(card) if card.blocked => TagStatus::Blocked,
+            Some(card) if self.charging.contains(&card.customer) || self.has_credit(card.customer) => {
+                TagStatus::Accepted
+            }
+            Some(_) => TagStatus::NoCredit,
         }
     }
 
-    fn owner_of(&mut self, tag: &str) -> (Option<CustomerId>, Option<&'static str>) {
-        match self.card_owner(tag) {
-            Some(owner) if self.charging.insert(owner) => (Some(owner), None),
-            Some(_) => (None, Some("concurrent_tx")),
-            None => (None, Some("unknown_tag")),
-        }
+    fn has_credit(&self, customer: CustomerId) -> bool {
+        self.standings.get(&customer).is_none_or(|standing| self.credit.check(standing).is_ok())
     }
 
-    fn card_owner(&self, tag: &str) -> Option<CustomerId> {
-        self.cards.iter().find(|(card, _)| card == tag).map(|(_, owner)| *owner)
+    fn note_owner(&mut self, n: usize) {
+        let session = &self.entries[n].session;
+        self.charging.extend(session.customer.filter(|_| !session.refused));
+    }
+
+    fn card(&self, tag: &str) -> Option<&Card> {
+        self.cards.iter().find(|card| card.id_tag == tag)
     }
 
     /// A charge that nobody asked for through the app. It takes its place once it says for whom it is: a car that is only
-    /// plugged in, where that begins a transaction (2.0.1), keeps nobody from a start by the app.
+    /// plugged in, where that begins a transaction (2.0.1), keeps nobody from a start by the app. One that is refused is kept,
+    /// and takes nobody's place.
     pub(super) fn begin(&mut self, charger: ChargerId, update: &TransactionUpdate) -> usize {
         let connector = update.connector.unwrap_or(0);
         let n = self.entries.len();
-        let place = self.places.iter().find(|p| p.charger == charger && p.connector == connector).cloned();
+        let place = self.place(charger, connector).cloned();
         let is_device = place.is_some();
         let place = place.filter(|_| claims(update));
         let mut entry = Entry::of(Found {
@@ -113,25 +181,30 @@ impl Desk {
         entry.new = Some(place.map(|p| p.tariff_id));
         self.entries.push(entry);
         let overtaken = self.is_overtaken(n, connector, update.at);
+        let ruling = match &update.id_tag {
+            _ if !is_device => Ruling::nobodys(NO_DEVICE),
+            // It is over: what its customer does now is no matter.
+            Some(tag) if overtaken => match self.card(tag).filter(|card| !card.blocked) {
+                Some(card) => Ruling { customer: Some(card.customer), review: None, refused: false },
+                None => Ruling::nobodys(UNKNOWN_TAG),
+            },
+            Some(tag) => self.ruling(charger, connector, tag),
+            None if claims(update) && !update.own_id => Ruling::refused(UNKNOWN_TAG),
+            None => Ruling::nobodys(UNKNOWN_TAG),
+        };
+        ruling.put_on(&mut self.entries[n].session);
         if overtaken {
             self.entries[n].overtaken = claims(update);
+        } else if ruling.refused {
+            // What runs here runs on.
         } else if claims(update) {
             self.displace_others(n, Status::is_live);
+            self.note_owner(n);
         } else if update.phase == Phase::Started {
             // Another car is there: the charge before is over, while a request may be for this very car.
             self.displace_others(n, |status| status == Status::Active);
+            self.plugged_in.push((charger, connector));
         }
-        let (customer, review) = match &update.id_tag {
-            _ if !is_device => (None, Some(NO_DEVICE)),
-            // It is over: what its customer does now is no matter.
-            Some(tag) if overtaken => {
-                self.card_owner(tag).map_or((None, Some("unknown_tag")), |owner| (Some(owner), None))
-            }
-            Some(tag) => self.owner_of(tag),
-            None => (None, Some("unknown_tag")),
-        };
-        let session = &mut self.entries[n].session;
-        (session.customer, session.review) = (customer, review.map(str::to_owned));
         n
     }
 
@@ -139,7 +212,12 @@ impl Desk {
     fn is_taken(&self, charger: ChargerId, connector: u32) -> bool {
         self.entries.iter().any(|entry| {
             let s = &entry.session;
-            s.charger == charger && s.connector == connector && s.device.is_some() && s.status.is_live() && !entry.gone
+            s.charger == charger
+                && s.connector == connector
+                && s.device.is_some()
+                && s.status.is_live()
+                && !s.refused
+                && !entry.gone
         })
     }
 
@@ -147,7 +225,9 @@ impl Desk {
         let old = self.entries[from].session.clone();
         self.entries[from].gone = true;
         self.entries[from].changed = false;
-        let new = &mut self.entries[into].session;
+        let entry = &mut self.entries[into];
+        entry.opens |= entry.session.status == Status::Finished && entry.session.transaction.is_none();
+        let new = &mut entry.session;
         new.transaction = old.transaction;
         new.started_at = old.started_at;
         new.ended_at = old.ended_at;
@@ -167,7 +247,7 @@ impl Desk {
         self.entries.iter().enumerate().any(|(other, entry)| {
             let s = &entry.session;
             let same_place = s.connector == connector || (s.device == mine.device && mine.device.is_some());
-            let under_way = s.status == Status::Active && s.device.is_some() && other != n && !entry.gone;
+            let under_way = s.status == Status::Active && s.device.is_some() && !s.refused && other != n && !entry.gone;
             let later = s.started_at.is_some_and(|at| at.since(began) > OLDER_MS);
             s.charger == mine.charger && same_place && under_way && later
         })
@@ -186,7 +266,7 @@ impl Desk {
             if other == n || entry.gone || s.charger != charger || !gives_way(s.status) || !same_place {
                 continue;
             }
-            s.customer.map(|owner| self.charging.remove(&owner));
+            s.customer.filter(|_| !s.refused).map(|owner| self.charging.remove(&owner));
             s.stop_reason.get_or_insert_with(|| "superseded".into());
             if s.status == Status::Requested {
                 s.status = Status::Failed;
@@ -194,6 +274,30 @@ impl Desk {
             }
             self.displaced.push(other);
         }
+    }
+}
+
+/// What becomes of a start at the charger.
+#[derive(Debug, Clone, Copy)]
+struct Ruling {
+    customer: Option<CustomerId>,
+    review: Option<&'static str>,
+    refused: bool,
+}
+
+impl Ruling {
+    fn refused(why: &'static str) -> Self {
+        Self { customer: None, review: Some(why), refused: true }
+    }
+
+    /// Of a transaction that nobody is said to have begun, or where no device is.
+    fn nobodys(why: &'static str) -> Self {
+        Self { customer: None, review: Some(why), refused: false }
+    }
+
+    fn put_on(self, session: &mut Session) {
+        (session.customer, session.refused) = (self.customer, self.refused);
+        session.review = self.review.map(str::to_owned);
     }
 }
 
@@ -215,6 +319,8 @@ fn new_session(charger: ChargerId, connector: u32, place: Option<&Place>, update
         ended_at: None,
         stop_reason: None,
         review: None,
+        refused: false,
+        lost_at: None,
         seq_nos: SeqNos::default(),
         meter: Meter::default(),
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use evm_domain::{Session, SessionId, Status, Timestamp};
 use evm_store::sessions::{self, Begun, Found, NewSession};
-use evm_store::{Db, Result, new_id, readings, settle};
+use evm_store::{Db, Result, chargers, new_id, readings, settle};
 
 use super::{Desk, Entry};
 use crate::ingest::Then;
@@ -28,8 +28,8 @@ impl Desk {
         for (from, into) in &self.merges {
             sessions::merge(db, *from, *into, now).await?;
         }
-        for (session, device, tariff_id, zone) in &self.attached {
-            sessions::attach(db, *session, *device, tariff_id, zone.as_deref()).await?;
+        for (n, tariff_id) in &self.attached {
+            sessions::attach(db, &self.entries[*n].session, tariff_id).await?;
         }
         self.number(db, outcomes).await?;
         self.insert_new(db, now).await?;
@@ -49,6 +49,8 @@ impl Desk {
             .map(|entry| Begun { session: entry.session.id, start_key: entry.start_key.clone() })
             .collect();
         sessions::mark_begun(db, &begun).await?;
+        let opened: Vec<_> = self.entries.iter().filter(|entry| entry.opens).map(|entry| &entry.session).collect();
+        settle::open(db, &opened, now).await?;
         for entry in self.entries.iter().filter(|entry| entry.correct) {
             has_events |= settle::correct(db, &entry.session, now).await?;
         }
@@ -61,6 +63,8 @@ impl Desk {
         has_events |= over.iter().any(|session| session.customer.is_some());
         settle::settle(db, &mut over, now).await?;
         self.save(db, now).await?;
+        chargers::set_charged(db, &self.charged, true).await?;
+        chargers::set_charged(db, &self.plugged_in, false).await?;
         self.ask_for_more(outcomes);
         self.stop_what_goes_on(db, outcomes, now).await?;
         Ok((has_events, self.committed()))
@@ -202,9 +206,9 @@ fn names(session: &Session) -> impl PartialEq {
 fn standing(session: &Session) -> impl PartialEq {
     #[rustfmt::skip]
     let Session {
-        connector, status, started_at, ended_at, stop_reason, review,
+        connector, status, started_at, ended_at, stop_reason, review, refused, lost_at,
         id: _, purchase: _, charger: _, tariff: _, max_power_w: _, remote_start_id: _,
         device: _, customer: _, id_tag: _, transaction: _, seq_nos: _, meter: _,
     } = session;
-    (connector, status, started_at, ended_at, stop_reason, review)
+    (connector, status, started_at, ended_at, stop_reason, review, refused, lost_at)
 }

@@ -1,6 +1,6 @@
 //! What must be loaded for a batch.
 
-use evm_domain::{ChargerEvent, ChargerId, Phase};
+use evm_domain::{ChargerEvent, ChargerId, NO_AUTHORIZATION, Phase};
 
 use crate::ingest::Told;
 
@@ -37,12 +37,16 @@ impl Wanted {
                         }
                     }
                 }
-                ChargerEvent::Status(report) if report.charging.is_some() => wanted.chargers.push(message.charger),
+                ChargerEvent::Status(report) if report.connector > 0 => wanted.chargers.push(message.charger),
+                ChargerEvent::Booted { .. } => wanted.chargers.push(message.charger),
                 ChargerEvent::Authorize { id_tag } => {
                     wanted.chargers.push(message.charger);
+                    if id_tag == NO_AUTHORIZATION {
+                        wanted.starters.push(message.charger);
+                    }
                     wanted.tags.push(id_tag.clone());
                 }
-                ChargerEvent::Status(_) | ChargerEvent::Booted { .. } | ChargerEvent::Noted => {}
+                ChargerEvent::Status(_) | ChargerEvent::Noted => {}
             }
         }
         wanted

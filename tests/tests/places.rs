@@ -1,0 +1,295 @@
+//! When a place is free, and when a charge that nobody ends is over.
+#![allow(clippy::unwrap_used)]
+
+use evm_tests::charge::{bookings, session_is, sessions_of};
+use evm_tests::charger::Policy;
+use evm_tests::script::Script;
+use evm_tests::{Customer, Engine, RawCharger, Version, World, eventually, on_both_engines, on_each_engine};
+use serde_json::{Value, json};
+
+const PHONE: &str = "+97686661488";
+const OTHER: &str = "+97699112233";
+
+/// A start by the app that the charger is sent, and whose names the frames carry from then on.
+async fn asked_for(script: &mut Script, customer: &Customer, charger: &RawCharger, device: &str) {
+    customer.start(device).await.ok();
+    let (tag, remote) = charger.remote_start().await;
+    script.set("TAG", tag);
+    script.set("REMOTE", remote);
+}
+
+/// The one session of a charger that was refused is over, and bills nobody.
+async fn refused_is_over(world: &World, identity: &str, review: &str) {
+    eventually(&format!("the end of the refused start at {identity}"), async || {
+        let sessions = sessions_of(&world.operator, identity).await;
+        let session = sessions.iter().find(|session| session["review"] == review)?;
+        assert_eq!(session["customerId"], Value::Null, "{session}");
+        (session["status"] == "finished").then_some(())
+    })
+    .await;
+}
+
+on_both_engines! {
+    async fn a_charged_car_keeps_its_place_until_it_is_unplugged(world) {
+        let device = world.operator.charger("CS-1", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let other = world.rich_customer(OTHER, 50_000).await;
+        let mut charger = world.raw("CS-1", Version::V201).await;
+        let mut script = Script::load("places");
+        script.play(&mut charger, "plugged in 201").await;
+        world.device_is(&customer, &device, "Idle").await;
+        asked_for(&mut script, &customer, &charger, &device).await;
+        script.play(&mut charger, "charged 201").await;
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 450).await;
+        // What is told again, and what comes between, changes nothing; a boot neither.
+        for part in ["plugged in 201", "still there 201", "rebooted 201"] {
+            script.play(&mut charger, part).await;
+            world.device_is(&customer, &device, "Busy").await;
+            other.start(&device).await.problem(409, "device_busy");
+        }
+        script.play(&mut charger, "another car 201").await;
+        world.device_is(&customer, &device, "Idle").await;
+        script.play(&mut charger, "another car leaves 201").await;
+        script.play(&mut charger, "free 201").await;
+        world.device_is(&customer, &device, "Idle").await;
+        // The next one plugs in and starts.
+        script.play(&mut charger, "plugged in 201").await;
+        world.device_is(&customer, &device, "Idle").await;
+        other.start(&device).await.ok();
+        charger.remote_start().await;
+        other.finish(&device).await;
+    }
+
+    async fn a_finishing_connector_is_busy_until_its_car_goes_or_another_comes(world) {
+        let device = world.operator.charger("CP-1", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let other = world.rich_customer(OTHER, 50_000).await;
+        let mut charger = world.raw("CP-1", Version::V16).await;
+        for (free, wh) in [("Available", 100), ("Preparing", 150)] {
+            charger.status(1, "Preparing").await;
+            let transaction = evm_tests::charge::begin_16(&customer, &mut charger, &device, 1_000).await;
+            charger.status(1, "Charging").await;
+            charger.stop(transaction, 1_000 + wh).await;
+            charger.status(1, "Finishing").await;
+            let purchase = customer.finish(&device).await;
+            world.billed(&purchase, wh).await;
+            customer.pay(&purchase, "EVM").await.ok();
+            world.device_is(&customer, &device, "Busy").await;
+            other.start(&device).await.problem(409, "device_busy");
+            charger.status(1, free).await;
+            world.device_is(&customer, &device, "Idle").await;
+        }
+    }
+
+    async fn a_refused_start_holds_no_place(world) {
+        let devices = world.operator.charger("CP-2", 2).await;
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let card = format!("/customers/{PHONE}/cards/04AABBCC");
+        world.operator.send(reqwest::Method::PUT, &card, Some(json!({}))).await.ok();
+        let mut charger = world.raw("CP-2", Version::V16).await;
+        charger.on("RemoteStopTransaction", Policy::Answer(json!({ "status": "Rejected" })));
+        let mut script = Script::load("places");
+        script.play(&mut charger, "unknown card 16").await;
+        assert_eq!(script.answer("u2").clone().ok()["idTagInfo"]["status"], "Invalid");
+        charger.command("RemoteStopTransaction").await;
+        world.device_is(&customer, &devices[0], "Idle").await;
+        charger.status(1, "Available").await;
+        refused_is_over(world, "CP-2", "unknown_tag").await;
+        world.device_is(&customer, &devices[0], "Idle").await;
+
+        // A second charge of one customer, at another place.
+        let transaction = evm_tests::charge::begin_16(&customer, &mut charger, &devices[0], 0).await;
+        script.play(&mut charger, "second card 16").await;
+        assert_eq!(script.answer("u3").clone().ok()["idTagInfo"]["status"], "ConcurrentTx");
+        world.device_is(&customer, &devices[1], "Idle").await;
+        charger.status(2, "Available").await;
+        refused_is_over(world, "CP-2", "concurrent_tx").await;
+        charger.stop(transaction, 70).await;
+        let purchase = customer.finish(&devices[0]).await;
+        world.billed(&purchase, 70).await;
+        assert_eq!(world.operator.all("/purchases").await.len(), 1);
+    }
+
+    async fn a_refused_card_cuts_no_charge(world) {
+        let device = world.operator.charger("CP-3", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CP-3", Version::V16).await;
+        let mut script = Script::load("places");
+        asked_for(&mut script, &customer, &charger, &device).await;
+        script.play(&mut charger, "runs 16").await;
+        script.play(&mut charger, "unknown card 16").await;
+        assert_eq!(script.answer("u2").clone().ok()["idTagInfo"]["status"], "Invalid");
+        let transaction = script.answer("r1").clone().ok()["transactionId"].as_i64().unwrap();
+        charger.meter(1, transaction, 2_500).await;
+        world.device_is(&customer, &device, "Busy").await;
+        charger.stop(transaction, 3_000).await;
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 2_000).await;
+        charger.status(1, "Available").await;
+        refused_is_over(world, "CP-3", "unknown_tag").await;
+    }
+
+    async fn a_refused_start_holds_no_place_201(world) {
+        let device = world.operator.charger("CS-2", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CS-2", Version::V201).await;
+        charger.on("RequestStopTransaction", Policy::Answer(json!({ "status": "Rejected" })));
+        let mut script = Script::load("places");
+        script.play(&mut charger, "unknown card 201").await;
+        assert_eq!(script.answer("v2").clone().ok()["idTokenInfo"]["status"], "Invalid");
+        world.device_is(&customer, &device, "Idle").await;
+        // Whoever was refused takes the app.
+        customer.start(&device).await.ok();
+        charger.remote_start().await;
+        world.device_is(&customer, &device, "Busy").await;
+        customer.finish(&device).await;
+        script.play(&mut charger, "free 201").await;
+        refused_is_over(world, "CS-2", "unknown_tag").await;
+        world.device_is(&customer, &device, "Idle").await;
+    }
+
+    async fn connector_0_says_nothing_of_the_others(world) {
+        let device = world.operator.charger("CP-4", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CP-4", Version::V16).await;
+        let mut script = Script::load("places");
+        for part in ["less power 16", "station unavailable 16"] {
+            script.play(&mut charger, part).await;
+            world.device_is(&customer, &device, "Idle").await;
+        }
+        customer.start(&device).await.ok();
+        charger.remote_start().await;
+        customer.finish(&device).await;
+        // Unless we took the station out of service.
+        let change = |wanted: &str| json!({ "connectorId": 0, "type": wanted });
+        world.operator.command("CP-4", "ChangeAvailability", change("Inoperative")).await.ok();
+        script.play(&mut charger, "station unavailable 16").await;
+        world.device_is(&customer, &device, "Repair").await;
+        customer.start(&device).await.problem(409, "device_out_of_service");
+        world.operator.command("CP-4", "ChangeAvailability", change("Operative")).await.ok();
+        world.device_is(&customer, &device, "Idle").await;
+        script.play(&mut charger, "station available 16").await;
+        world.device_is(&customer, &device, "Idle").await;
+    }
+
+    async fn the_newest_word_about_an_evse_counts(world) {
+        let devices = world.operator.charger("CS-3", 2).await;
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CS-3", Version::V201).await;
+        let mut script = Script::load("places");
+        let change = json!({ "operationalStatus": "Inoperative" });
+        world.operator.command("CS-3", "ChangeAvailability", change).await.ok();
+        for round in 0..2 {
+            script.play(&mut charger, "inoperative 201").await;
+            for device in &devices {
+                world.device_is(&customer, device, "Repair").await;
+            }
+            if round == 0 {
+                script.play(&mut charger, "operative 201").await;
+            } else {
+                // A boot forgets what it does not repeat.
+                script.play(&mut charger, "rebooted 201").await;
+            }
+            for device in &devices {
+                world.device_is(&customer, device, "Idle").await;
+            }
+        }
+        script.play(&mut charger, "free 201").await;
+        let connectors = world.operator.get("/chargers/CS-3").await.ok()["connectors"].clone();
+        assert_eq!(connectors.as_array().unwrap().len(), 1, "{connectors}");
+    }
+}
+
+/// Charges that their stations forgot end, and others do not.
+async fn what_the_charger_forgot_ends_after_a_grace(engine: Engine) {
+    let mut world = World::start_on(engine, None, &[("EVM_LOST_CHARGE_S", "2")]).await;
+    let customer = world.rich_customer(PHONE, 50_000).await;
+    let silent_one = world.rich_customer("+97699112201", 50_000).await;
+    let honest_one = world.rich_customer("+97699112202", 50_000).await;
+    let other = world.rich_customer(OTHER, 50_000).await;
+    let mut devices = Vec::new();
+    for identity in ["CP-5", "CP-6", "CP-7"] {
+        devices.push(world.operator.charger(identity, 1).await.remove(0));
+    }
+    // Online and without a sample ever, as some are.
+    let mut silent = world.raw("CP-6", Version::V16).await;
+    let unsampled = evm_tests::charge::begin_16(&silent_one, &mut silent, &devices[1], 0).await;
+    // Boots in the middle of the charge, and charges on.
+    let mut honest = world.raw("CP-7", Version::V16).await;
+    let mut honest_script = Script::load("places");
+    asked_for(&mut honest_script, &honest_one, &honest, &devices[2]).await;
+    honest_script.play(&mut honest, "runs 16").await;
+    for part in ["rebooted 16", "goes on 16"] {
+        honest_script.play(&mut honest, part).await;
+    }
+
+    let charger = world.raw("CP-5", Version::V16).await;
+    let mut script = Script::load("places");
+    asked_for(&mut script, &customer, &charger, &devices[0]).await;
+    let mut charger = charger;
+    script.play(&mut charger, "runs 16").await;
+    charger.close().await;
+    let mut charger = RawCharger::connect(&world.tap, "CP-5", Version::V16).await;
+    for part in ["rebooted 16", "waits for a start 16"] {
+        script.play(&mut charger, part).await;
+    }
+    let session = session_is(&world.operator, "CP-5", "finished").await;
+    assert_eq!(session["stopReason"], "lost_by_charger", "{session}");
+    let purchase = customer.finish(&devices[0]).await;
+    world.billed(&purchase, 1_000).await;
+    world.device_is(&customer, &devices[0], "Idle").await;
+    customer.pay(&purchase, "EVM").await.ok();
+    other.start(&devices[0]).await.ok();
+    charger.remote_start().await;
+    other.finish(&devices[0]).await;
+    // A stop from its queue corrects.
+    script.play(&mut charger, "late stop 16").await;
+    world.billed(&purchase, 1_300).await;
+    assert_eq!(bookings(&world.operator, "correction").await.len(), 1);
+
+    for identity in ["CP-6", "CP-7"] {
+        assert_eq!(sessions_of(&world.operator, identity).await[0]["status"], "active", "{identity}");
+    }
+    silent.stop(unsampled, 420).await;
+    let purchase = silent_one.finish(&devices[1]).await;
+    world.billed(&purchase, 420).await;
+    honest_script.play(&mut honest, "late stop 16").await;
+    let purchase = honest_one.finish(&devices[2]).await;
+    world.billed(&purchase, 1_300).await;
+    world.finish().await;
+}
+
+async fn what_a_201_station_forgot_ends_after_a_grace(engine: Engine) {
+    let mut world = World::start_on(engine, None, &[("EVM_LOST_CHARGE_S", "2")]).await;
+    let mut all = Vec::new();
+    for (identity, phone, resumes) in [("CS-4", PHONE, true), ("CS-5", OTHER, false)] {
+        let device = world.operator.charger(identity, 1).await.remove(0);
+        let customer = world.rich_customer(phone, 50_000).await;
+        let mut charger = world.raw(identity, Version::V201).await;
+        let mut script = Script::load("places");
+        asked_for(&mut script, &customer, &charger, &device).await;
+        for part in ["runs 201", "rebooted 201"] {
+            script.play(&mut charger, part).await;
+        }
+        if resumes {
+            script.play(&mut charger, "goes on 201").await;
+        }
+        all.push((device, customer, charger, script));
+    }
+    let session = session_is(&world.operator, "CS-5", "finished").await;
+    assert_eq!(session["stopReason"], "lost_by_charger", "{session}");
+    let (device, customer, ..) = &all[1];
+    let purchase = customer.finish(device).await;
+    world.billed(&purchase, 1_000).await;
+    // It has had its charge, and is still plugged in.
+    world.device_is(customer, device, "Busy").await;
+    assert_eq!(sessions_of(&world.operator, "CS-4").await[0]["status"], "active");
+    let (device, customer, charger, script) = &mut all[0];
+    script.play(charger, "ends 201").await;
+    let purchase = customer.finish(device).await;
+    world.billed(&purchase, 1_150).await;
+    world.finish().await;
+}
+
+on_each_engine!(what_the_charger_forgot_ends_after_a_grace, what_a_201_station_forgot_ends_after_a_grace);
