@@ -10,7 +10,7 @@ use evm_domain::{Bill, ChargerId, Money, SessionId, Timestamp};
 use evm_store::leases::NODE_TTL_MS;
 use evm_store::outbox::charging_payload;
 use evm_store::sessions::Live;
-use evm_store::{Result, chargers, credit, frames, leases, outbox, sessions, settle};
+use evm_store::{Result, chargers, credit, frames, leases, outbox, remote_starts, sessions, settle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -218,6 +218,7 @@ async fn forget(node: &Node) -> Result<()> {
         }
     }
     let mut db = node.store.begin().await?;
+    remote_starts::forget(&mut db, before(now, node.config.keep_frames)).await?;
     outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;
     db.commit().await
 }

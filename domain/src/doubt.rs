@@ -23,10 +23,12 @@ pub enum Doubt {
     TwoRegisters = 8,
     /// More readings than are kept; some were not looked at one by one.
     TooManyReadings = 9,
+    /// The register rose after the end: somebody took energy outside of the charge.
+    RoseAfterEnd = 10,
 }
 
 /// How many kinds of doubt there are.
-const KINDS: usize = 9;
+const KINDS: usize = 10;
 
 impl Doubt {
     const ALL: [Self; KINDS] = [
@@ -39,6 +41,7 @@ impl Doubt {
         Self::PowerContradicts,
         Self::TwoRegisters,
         Self::TooManyReadings,
+        Self::RoseAfterEnd,
     ];
 
     /// The doubt behind a stored number.
@@ -58,6 +61,7 @@ impl Doubt {
             Self::PowerContradicts => "power_contradicts",
             Self::TwoRegisters => "two_registers",
             Self::TooManyReadings => "too_many_readings",
+            Self::RoseAfterEnd => "rose_after_end",
         }
     }
 
@@ -74,6 +78,7 @@ impl Doubt {
             Self::PowerContradicts => format!("{a} Wh by the register, {b} Wh by power and time"),
             Self::TwoRegisters => format!("{a} Wh by one register, {b} Wh by the other"),
             Self::TooManyReadings => format!("{a} readings came after {b} were kept"),
+            Self::RoseAfterEnd => format!("the register was {a} Wh at the end and {b} Wh after it"),
         }
     }
 }
@@ -95,6 +100,13 @@ impl Doubts {
 
     pub(crate) fn settle(&mut self, doubt: Doubt) {
         self.0[doubt as usize - 1] = None;
+    }
+
+    /// Keeps a doubt that was raised by what is not kept.
+    pub(crate) fn keep(&mut self, doubt: Doubt, before: &Self) {
+        if let Some(figures) = before.0[doubt as usize - 1] {
+            self.raise(doubt, figures);
+        }
     }
 
     /// Without those that are seen from the figures as a whole.

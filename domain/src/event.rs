@@ -111,6 +111,8 @@ pub struct TransactionUpdate {
     pub connector: Option<u32>,
     /// The tag, where told.
     pub id_tag: Option<String>,
+    /// Whether the tag is that of whoever ends it, and says nothing of who began it.
+    pub stops: bool,
     /// The 2.0.1 remoteStartId, where told.
     pub remote_start_id: Option<i64>,
     /// Its number among the transaction's messages (2.0.1), where told.
@@ -119,8 +121,17 @@ pub struct TransactionUpdate {
     pub at: Timestamp,
     /// What makes a repeated start the same start: built from the raw values, so that a repaired time does not change it.
     pub start_key: Option<String>,
+    /// Whether no time was told that can be believed, so that two starts of the same key may be two charges.
+    pub timeless: bool,
     /// Meter values and charging states, in any order.
     pub points: Vec<Point>,
     /// Why it ended, in the words of OCPP.
     pub reason: Option<String>,
+}
+
+impl TransactionUpdate {
+    /// The tag that it was begun with, where told. Whoever ends it does not pay for it.
+    pub fn begun_by(&self) -> Option<&String> {
+        self.id_tag.as_ref().filter(|_| !self.stops)
+    }
 }

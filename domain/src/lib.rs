@@ -3,7 +3,9 @@
 //! Pure: no async, no I/O, no clock (`now` is an argument), no JSON, no SQL.
 //! Energy is counted in whole watt-hours, money in whole möngö (1/100 MNT).
 
+pub mod again;
 pub mod bands;
+pub mod bounds;
 mod clock;
 pub mod credit;
 mod doubt;

@@ -30,7 +30,7 @@ const KNOWN_PLUG_SLACK_WH: i64 = 200;
 /// The coarsest register counts in whole kWh; it stands still while a step gathers.
 const COARSEST_STEP_WH: i64 = 1000;
 /// Two readings of one register may differ by this much: tenths of a kWh in one, Wh in the other.
-const ROUNDED_WH: i64 = 100;
+pub(crate) const ROUNDED_WH: i64 = 100;
 /// So much that was told and not billed is no rounding.
 const LEAST_TOLD_WH: i64 = 30;
 /// A charger that says for so long that it charges, beside a register of 0, has none.
@@ -102,6 +102,8 @@ pub struct Rest {
     pub(crate) clock: Clock,
     /// How long the charger said that it charges, or said nothing of that, milliseconds.
     pub(crate) charging_ms: i64,
+    /// Whether the begin told no time that can be believed.
+    pub(crate) begin_undated: bool,
 }
 
 /// A register beside the one that is billed: some stations read the meter of their life at the start and the end, and count
@@ -206,7 +208,9 @@ impl Meter {
                 self.told_doubts.raise(Doubt::ClockWrong, [dated_s, borne_s]);
             }
         }
-        self.rest.undated |= point.heard.date == Dated::AtReceipt && point.kind.is_register();
+        let undated = point.heard.date == Dated::AtReceipt;
+        self.rest.undated |= undated && point.kind.is_register();
+        self.rest.begin_undated |= undated && point.kind == PointKind::MeterStart;
     }
 
     fn take_register(&mut self, point: Point, tariff: &Tariff, max_power_w: Option<i64>) -> Reading {
@@ -513,6 +517,21 @@ impl Meter {
             usage.energy[tariff.slot_at(at)] += Wh(watts * ahead_ms / 3_600_000);
         }
         usage
+    }
+
+    /// Whether the station reads two registers, and both rose.
+    pub(crate) fn reads_two(&self) -> bool {
+        self.rest.aside.is_some_and(|aside| aside.register > aside.baseline)
+    }
+
+    /// Takes back what lies above a register, from outside the bands first.
+    pub(crate) fn lower_to(&mut self, register: Wh) {
+        let Some(mut above) = self.register.map(|told| told - register).filter(|above| *above > Wh(0)) else { return };
+        self.register = Some(register);
+        for energy in &mut self.energy_in {
+            let taken = above.min(*energy);
+            (*energy, above) = (*energy - taken, above - taken);
+        }
     }
 
     /// Puts all figures outside the bands: where a tariff has none, they are not stored apart.

@@ -9,7 +9,7 @@ use crate::stand_in::StandIn;
 use crate::units::{Timestamp, Wh};
 
 /// The numbers of [`Meter::rest`]. New ones are added at the end.
-const REST: usize = 26;
+const REST: usize = 27;
 /// The numbers of all of it.
 const ALL: usize = 16 + 2 * SLOTS + REST;
 
@@ -96,7 +96,7 @@ impl Meter {
             self.rest.drawn.at.0, self.rest.drawn.watts, self.rest.drawn.watt_ms, self.rest.drawn.covered_ms,
             self.rest.loose.into(), has_aside, aside[0], aside[1], aside[2], aside[3],
             self.rest.stand_in.intervals.0, has_net, net[0], net[1], self.rest.stand_in.net_sum.0, self.rest.stand_in.net_fell.into(),
-            self.kept, self.left_out, self.rest.undated.into(),
+            self.kept, self.left_out, self.rest.undated.into(), self.rest.begin_undated.into(),
         ];
         all
     }
@@ -115,7 +115,8 @@ impl Meter {
         });
         let net = (all[18] != 0).then(|| (Wh(all[19]), Wh(all[20])));
         self.rest.stand_in = StandIn { intervals: Wh(all[17]), net, net_sum: Wh(all[21]), net_fell: all[22] != 0 };
-        (self.kept, self.left_out, self.rest.undated) = (all[23], all[24], all[25] != 0);
+        (self.kept, self.left_out) = (all[23], all[24]);
+        (self.rest.undated, self.rest.begin_undated) = (all[25] != 0, all[26] != 0);
     }
 }
 

@@ -46,6 +46,16 @@ impl SeqNos {
         self.0.len() > 1
     }
 
+    /// Whether a number was seen.
+    pub fn contains(&self, number: i64) -> bool {
+        self.0.iter().any(|&(first, last)| (first..=last).contains(&number))
+    }
+
+    /// The highest number seen.
+    pub fn last(&self) -> Option<i64> {
+        self.0.last().map(|range| range.1)
+    }
+
     /// Whether no number was seen; OCPP 1.6 has none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,8 +1,9 @@
 //! One charge, from the request to its bill.
 
+use crate::bounds::Misfit;
 use crate::event::{NO_AUTHORIZATION, Phase, TransactionUpdate};
 use crate::ids::{ChargerId, CustomerId, DeviceId, PurchaseId, SessionId};
-use crate::meter::{ChargingState, Doubts, Meter, Point, PointKind};
+use crate::meter::{Doubts, Meter, Point};
 use crate::seq_nos::SeqNos;
 use crate::tariff::{Bill, Tariff, price};
 use crate::units::{Timestamp, Wh};
@@ -104,7 +105,7 @@ pub struct Applied {
 
 impl Session {
     /// Takes in one update about this session's transaction. `points` are the update's, completed by
-    /// [`points_of`].
+    /// [`crate::bounds::points_of`].
     pub fn apply(&mut self, update: &TransactionUpdate, points: &[Point]) -> Applied {
         // Where it began is where it is: meter values may name another connector, KEBA's are told on 0.
         if let Some(connector) = update.connector.filter(|c| *c != 0)
@@ -112,27 +113,44 @@ impl Session {
         {
             self.connector = connector;
         }
+        let ends = update.phase == Phase::Ended && self.may_end(update);
         if let Some(number) = update.seq_no {
             self.seq_nos.insert(number);
         }
         if self.status == Status::Requested {
             self.status = Status::Active;
         }
+        let before = (self.started_at, self.ended_at);
         if update.phase == Phase::Started {
+            self.meter.rest.begin_undated |= self.started_at.is_none() && update.timeless;
             self.started_at.get_or_insert(update.at);
         }
-        if update.phase == Phase::Ended && self.ended_at.is_none() {
-            self.ended_at = Some(update.at);
+        if ends {
+            self.end(update);
+        }
+        // What was counted so far may lie outside.
+        let began = before.0 != self.started_at && self.meter.last_at != Timestamp(0);
+        let ends_earlier = before.1.is_some_and(|ended| Some(ended) != self.ended_at);
+        let bounded = began || ends_earlier || self.side_of(self.meter.last_at) == Some(Misfit::AfterEnd);
+        let fold_again = !points.iter().all(|point| self.append(*point)) || bounded;
+        // A lone end waits for its start: without it nobody knows whose it is.
+        let over = self.ended_at.is_some() && self.started_at.is_some();
+        Applied { fold_again, over, complete: over && !self.seq_nos.has_gap() }
+    }
+
+    /// Takes an update for its end: the first that was told; of those that a charger numbers (2.0.1), the earliest.
+    fn end(&mut self, update: &TransactionUpdate) {
+        if self.ended_at.is_none() {
             // A charger that was told to stop by us knows only that somebody asked.
             let ours = self.stop_reason.as_deref() == Some(BALANCE_REACHED);
             if !(ours && update.reason.as_deref() == Some("Remote")) {
                 self.stop_reason.clone_from(&update.reason);
             }
         }
-        let fold_again = !points.iter().all(|point| self.append(*point));
-        // A lone end waits for its start: without it nobody knows whose it is.
-        let over = self.ended_at.is_some() && self.started_at.is_some();
-        Applied { fold_again, over, complete: over && !self.seq_nos.has_gap() }
+        let ended = self.ended_at.get_or_insert(update.at);
+        if update.own_id {
+            *ended = update.at.min(*ended);
+        }
     }
 
     /// Whether it is somebody's charge at a place, so that the place is its own until it is over and the car unplugged.
@@ -149,21 +167,6 @@ impl Session {
     pub fn is_free(&self) -> bool {
         let names_nobody = self.id_tag.as_deref() == Some(NO_AUTHORIZATION) && self.customer.is_none();
         names_nobody && self.device.is_some() && !self.refused
-    }
-
-    /// Adds a point to the running figures. `false`: it came late, so load all points and [`Session::fold`] them.
-    pub fn append(&mut self, point: Point) -> bool {
-        self.meter.append(point, &self.tariff, self.max_power_w)
-    }
-
-    /// Makes the running figures anew from all points of the session, in any order.
-    pub fn fold(&mut self, points: Vec<Point>) {
-        self.meter = Meter::fold(points, &self.tariff, self.max_power_w);
-    }
-
-    /// [`Session::fold`] onto figures that older points were folded into.
-    pub fn fold_on(&mut self, base: Meter, points: Vec<Point>) {
-        self.meter = base.fold_on(points, &self.tariff, self.max_power_w);
     }
 
     /// What is doubtful of its figures.
@@ -191,29 +194,16 @@ impl Session {
     }
 }
 
-/// An update's points, in order, with the one that closes the last stretch of time at the end.
-pub fn points_of(update: &TransactionUpdate) -> Vec<Point> {
-    let mut points = update.points.clone();
-    if update.phase == Phase::Ended {
-        let closing = Point::new(update.at, PointKind::State, ChargingState::Idle as i64);
-        let is_told = |point: &Point| (point.at, point.kind, point.value) == (closing.at, closing.kind, closing.value);
-        if !points.iter().any(is_told) {
-            points.push(closing);
-        }
-    }
-    points.sort_unstable();
-    points.dedup();
-    points
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::bounds::points_of;
     use crate::ids::Id;
+    use crate::meter::{ChargingState, PointKind};
     use crate::units::{Money, Wh};
 
-    fn session() -> Session {
+    pub(crate) fn session() -> Session {
         let id = Id::from_parts(1, [0; 8]);
         Session {
             id: SessionId(id),
@@ -239,6 +229,16 @@ mod tests {
         }
     }
 
+    /// A TransactionEvent of 2.0.1.
+    pub(crate) fn event(phase: Phase, seq_no: i64, seconds: i64, points: &[(PointKind, i64)]) -> TransactionUpdate {
+        TransactionUpdate { own_id: true, seq_no: Some(seq_no), ..numbered(phase, seconds, points) }
+    }
+
+    /// A message of 1.6 that names the number we gave.
+    pub(crate) fn numbered(phase: Phase, seconds: i64, points: &[(PointKind, i64)]) -> TransactionUpdate {
+        update(phase, seconds, points)
+    }
+
     fn update(phase: Phase, seconds: i64, points: &[(PointKind, i64)]) -> TransactionUpdate {
         let at = Timestamp(1_790_000_000_000 + seconds * 1000);
         TransactionUpdate {
@@ -247,10 +247,12 @@ mod tests {
             own_id: false,
             connector: Some(1),
             id_tag: None,
+            stops: false,
             remote_start_id: None,
             seq_no: None,
             at,
             start_key: None,
+            timeless: false,
             points: points.iter().map(|&(kind, value)| Point::new(at, kind, value)).collect(),
             reason: None,
         }

@@ -30,6 +30,7 @@ pub mod purchases;
 pub mod pushes;
 pub mod readings;
 pub mod refunds;
+pub mod remote_starts;
 mod rows;
 pub mod sessions;
 pub mod settings;

@@ -45,6 +45,39 @@ pub async fn insert(db: &mut Db, points: &[(SessionId, Point)]) -> Result<()> {
     Ok(())
 }
 
+/// Gives another session the points from a moment on and before another. `false`: there are none.
+pub async fn hand_over(
+    db: &mut Db,
+    from: SessionId,
+    to: SessionId,
+    first: Timestamp,
+    until: Timestamp,
+) -> Result<bool> {
+    on!(&mut *db, conn => {
+        sqlx::query(
+            "INSERT INTO readings (session_id, at, kind, value, received_at, dated) \
+             SELECT $2, at, kind, value, received_at, dated FROM readings \
+             WHERE session_id = $1 AND at >= $3 AND at < $4 ON CONFLICT (session_id, at, kind) DO NOTHING",
+        )
+        .bind(from.to_string())
+        .bind(to.to_string())
+        .bind(first.0)
+        .bind(until.0)
+        .execute(conn)
+        .await?;
+    });
+    let moved = on!(db, conn => {
+        sqlx::query("DELETE FROM readings WHERE session_id = $1 AND at >= $2 AND at < $3")
+            .bind(from.to_string())
+            .bind(first.0)
+            .bind(until.0)
+            .execute(conn)
+            .await?
+            .rows_affected()
+    });
+    Ok(moved > 0)
+}
+
 #[derive(sqlx::FromRow)]
 struct Row {
     at: i64,
@@ -78,12 +111,14 @@ pub async fn of(db: &mut Db, session: SessionId) -> Result<Vec<Point>> {
 pub async fn fold(db: &mut Db, session: &mut Session) -> Result<()> {
     let points = of(db, session.id).await?;
     let Some((at, mut base)) = base_of(db, session.id).await? else {
+        let kept = points.len();
         session.fold(points);
+        session.meter.kept = i64::try_from(kept).unwrap_or(i64::MAX);
         return Ok(());
     };
     let (older, newer): (Vec<Point>, Vec<Point>) = points.into_iter().partition(|point| point.at <= at);
     if !older.is_empty() {
-        let matter = older.iter().filter(|point| may_matter(point, &base)).count();
+        let matter = older.iter().filter(|point| session.counts(point) && may_matter(point, &base)).count();
         base.left_out = base.left_out.saturating_add(i64::try_from(matter).unwrap_or(i64::MAX));
         if base.left_out > 0 {
             let kept = i64::try_from(newer.len()).unwrap_or(i64::MAX);
@@ -91,7 +126,9 @@ pub async fn fold(db: &mut Db, session: &mut Session) -> Result<()> {
         }
         keep_base(db, session.id, at, &base).await?;
     }
+    let kept = newer.len();
     session.fold_on(base, newer);
+    session.meter.kept = i64::try_from(kept).unwrap_or(i64::MAX);
     Ok(())
 }
 
@@ -114,7 +151,7 @@ pub async fn thin(db: &mut Db, session: &mut Session) -> Result<()> {
     let (older, newer): (Vec<Point>, Vec<Point>) = points.into_iter().partition(|point| point.at < middle);
     session.meter.kept = i64::try_from(newer.len()).unwrap_or(i64::MAX);
     let Some(at) = older.last().map(|point| point.at) else { return Ok(()) };
-    let base = base.fold_on(older, &session.tariff, session.max_power_w);
+    let base = session.fold_older(base, older);
     keep_base(db, session.id, at, &base).await
 }
 

@@ -5,7 +5,7 @@ mod names;
 mod running;
 
 pub use begin::{Begun, NewRequest, NewSession, Requested, fail, insert, mark_begun, request, take_numbers};
-pub use names::{attach, forget_names, merge};
+pub use names::{attach, forget_names, forget_starts, merge};
 pub use running::{
     Live, abandoned, claim_stop, finish_was_agreed, lost, never_begun_in_a_row, note_finish, requested_before, running,
 };
@@ -34,6 +34,7 @@ struct Row {
     remote_start_id: Option<i64>,
     start_key: Option<String>,
     transaction_ref: Option<String>,
+    told_ref: Option<String>,
     stop_reason: Option<String>,
     review: Option<String>,
     refused: bool,
@@ -69,7 +70,7 @@ macro_rules! columns {
     () => {
         concat!(
             "s.id, s.purchase_id, s.charger_id, s.connector, s.device_id, s.customer_id, s.status, s.id_tag, s.remote_start_id, ",
-            "s.start_key, s.transaction_ref, s.stop_reason, s.review, s.refused, s.lost_at, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, ",
+            "s.start_key, s.transaction_ref, s.told_ref, s.stop_reason, s.review, s.refused, s.lost_at, s.started_at, s.ended_at, s.baseline_wh, s.register_wh, ",
             "s.register_at, s.last_at, s.last_kind, s.waiting_ms, s.quiet_ms, s.step_ms, s.charging_state, s.power_w, s.soc, ",
             "s.version, s.level_at, s.utc_offset_min, s.time_zone, s.band_figures, s.meter_rest, s.doubts, s.seq_nos, d.max_power_w, ",
             tariff_columns!()
@@ -142,7 +143,10 @@ impl TryFrom<Row> for Session {
 
 fn found(rows: Vec<Row>) -> Result<Vec<Found>> {
     rows.into_iter()
-        .map(|mut row| Ok(Found { start_key: row.start_key.take(), version: row.version, session: row.try_into()? }))
+        .map(|mut row| {
+            let (start_key, told_as) = (row.start_key.take(), row.told_ref.take());
+            Ok(Found { start_key, told_as, version: row.version, session: row.try_into()? })
+        })
         .collect()
 }
 
@@ -188,6 +192,8 @@ pub struct Found {
     pub version: i64,
     /// What makes a repeated start the same start.
     pub start_key: Option<String>,
+    /// The station's id of its transaction, where a later charge has that by now.
+    pub told_as: Option<String>,
     /// The session.
     pub session: Session,
 }
@@ -205,6 +211,25 @@ lists! {
     never_ended => "s.status = 'finished' AND s.ended_at IS NULL AND s.transaction_ref IS NOT NULL AND NOT EXISTS \
         (SELECT 1 FROM sessions n WHERE n.charger_id = s.charger_id AND n.connector = s.connector \
         AND n.seq > s.seq AND n.transaction_ref IS NOT NULL) AND s.charger_id";
+}
+
+/// What two times of one moment may differ by.
+const CLOCK_MS: i64 = 5 * 60_000;
+/// Most charges of one id that are looked at.
+const MOST_TOLD_AS: i64 = 20;
+
+/// The charges of this charger that were under way at a moment, as far as is known, and whose transaction's id a later one has
+/// by now; locked until the transaction ends.
+pub async fn told_as(db: &mut Db, charger: ChargerId, id: &str, at: Timestamp) -> Result<Vec<Found>> {
+    let lock = db.for_update();
+    found(on!(db, conn => {
+        let mut sql = QueryBuilder::new(SELECT);
+        sql.push("s.told_ref = ").push_bind(id).push(" AND s.charger_id = ").push_bind(charger.to_string());
+        sql.push(" AND (s.started_at IS NULL OR s.started_at <= ").push_bind(at.plus_millis(CLOCK_MS).0);
+        sql.push(") AND (s.ended_at IS NULL OR s.ended_at >= ").push_bind(at.plus_millis(-CLOCK_MS).0);
+        sql.push(") ORDER BY COALESCE(s.started_at, s.ended_at, 0) DESC LIMIT ").push_bind(MOST_TOLD_AS).push(lock);
+        sql.build_query_as::<Row>().fetch_all(conn).await?
+    }))
 }
 
 macro_rules! lookups {

@@ -1,7 +1,7 @@
 //! The end of a charge: session, purchase, ledger and event in the caller's one transaction.
 
 use evm_domain::ledger::charge;
-use evm_domain::{Bill, CustomerId, DeviceId, Money, PurchaseId, Session, SessionId, Status, Timestamp};
+use evm_domain::{Bill, CustomerId, DeviceId, Money, PurchaseId, Session, SessionId, Status, Timestamp, Wh};
 use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
@@ -31,11 +31,31 @@ pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> R
             // No purchase of nothing: where it begins after all, [`open`] makes one.
         } else if let (Some(customer), Some(device)) = (session.customer, session.device) {
             paid_by.push((&**session, customer, device, session.bill()));
-        } else if session.review.is_none() && !session.is_free() {
+        } else if session.review.is_none() && !session.is_free() && session.meter.energy() > Wh(0) {
             session.review = Some("no_customer".into());
         }
     }
-    insert(db, &paid_by, now).await?;
+    bill(db, &paid_by, now).await
+}
+
+/// Makes the purchases of sessions that were settled before anybody knew whose they are.
+pub async fn settle_late(db: &mut Db, over: &[&Session], now: Timestamp) -> Result<()> {
+    let owned = over.iter().filter_map(|session| Some((*session, session.customer?, session.device?, session.bill())));
+    bill(db, &owned.collect::<Vec<_>>(), now).await
+}
+
+/// Makes the purchases of charges that begin after their customers have finished them, still without an amount: what they take
+/// is a correction. Those that are there stay.
+pub async fn open(db: &mut Db, late: &[&Session], now: Timestamp) -> Result<()> {
+    let opened: Vec<_> = late
+        .iter()
+        .filter_map(|session| Some((*session, session.customer?, session.device?, Bill::default())))
+        .collect();
+    insert(db, &opened, now).await
+}
+
+async fn bill(db: &mut Db, paid_by: &[(&Session, CustomerId, DeviceId, Bill)], now: Timestamp) -> Result<()> {
+    insert(db, paid_by, now).await?;
     let bookings: Vec<_> = paid_by
         .iter()
         .map(|(session, customer, _, bill)| Booking {
@@ -58,16 +78,6 @@ pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> R
         })
         .collect();
     outbox::add(db, &events, now).await
-}
-
-/// Makes the purchases of charges that begin after their customers have finished them, still without an amount: what they take
-/// is a correction. Those that are there stay.
-pub async fn open(db: &mut Db, late: &[&Session], now: Timestamp) -> Result<()> {
-    let opened: Vec<_> = late
-        .iter()
-        .filter_map(|session| Some((*session, session.customer?, session.device?, Bill::default())))
-        .collect();
-    insert(db, &opened, now).await
 }
 
 async fn insert(db: &mut Db, paid_by: &[(&Session, CustomerId, DeviceId, Bill)], now: Timestamp) -> Result<()> {

@@ -3,8 +3,9 @@
 
 mod common;
 
+use evm_domain::bounds::points_of;
 use evm_domain::ledger::credit_by_operator;
-use evm_domain::session::{BALANCE_REACHED, points_of};
+use evm_domain::session::BALANCE_REACHED;
 use evm_domain::{
     Band, Bands, CustomerId, Money, Phase, Point, PointKind, PurchaseId, Session, SessionId, Timestamp,
     TransactionUpdate, Wh,
@@ -142,10 +143,12 @@ fn update(phase: Phase, at: i64, kind: PointKind, wh: i64) -> TransactionUpdate 
         own_id: false,
         connector: Some(1),
         id_tag: None,
+        stops: false,
         remote_start_id: None,
         seq_no: None,
         at,
         start_key: None,
+        timeless: false,
         points: vec![Point::new(at, kind, wh)],
         reason: None,
     }

@@ -131,7 +131,7 @@ fn session(customer: CustomerId, place: &Device) -> Session {
 }
 
 fn new_session(session: &Session, place: &Device) -> NewSession {
-    NewSession { session: session.clone(), tariff_id: Some(place.tariff_id.clone()), start_key: None }
+    NewSession { session: session.clone(), tariff_id: Some(place.tariff_id.clone()), start_key: None, told_as: None }
 }
 
 fn points(session: &Session, ended: Timestamp) -> [Point; 2] {

@@ -7,6 +7,7 @@ use evm_bus::Command;
 use evm_bus::charger::{ChargerReply, ChargerRequest};
 use evm_domain::{Id, SessionId, Timestamp};
 use evm_store::frames::NewFrame;
+use evm_store::remote_starts::{self, Asked};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -107,9 +108,24 @@ impl Connection {
             respond(command, &reply).await;
             return Ok(());
         }
+        // Kept before it goes out: the station may tell the number alone back, and this program may restart meanwhile.
+        if let Some((number, id_tag)) = ocpp::tag_asked(self.version, &action, &payload).filter(|_| raw)
+            && let Err(error) = self.keep_asked(number, id_tag).await
+        {
+            tracing::warn!(%error, "a start is not sent: the store does not answer");
+            respond(command, &ChargerReply::Disconnected).await;
+            return Ok(());
+        }
         let timeout = self.node.config.call_timeout;
         let asker = if raw { Asker::Operator(command) } else { Asker::Customer(command) };
         self.call(action, &without_empties(payload), timeout, asker).await
+    }
+
+    async fn keep_asked(&self, remote_start_id: i64, id_tag: String) -> evm_store::Result<()> {
+        let mut db = self.node.store.begin().await?;
+        let asked = Asked { charger: self.charger, remote_start_id, id_tag };
+        remote_starts::keep(&mut db, &asked, evm_store::now()).await?;
+        db.commit().await
     }
 
     pub(super) async fn ask_for_samples(&mut self) -> Result<(), End> {

@@ -1,7 +1,7 @@
 //! Which session a message belongs to.
 
-use evm_domain::ChargerId;
-use evm_domain::{Phase, Session, Status, TransactionUpdate};
+use evm_domain::again::{Whose, whose};
+use evm_domain::{ChargerId, ChargingState, Phase, Session, Status, TransactionUpdate, Wh};
 
 use super::charge::{Entry, OLDER_MS};
 
@@ -14,8 +14,10 @@ pub(super) enum Match {
     Merge { from: usize, into: usize },
     /// It begins a session.
     New,
-    /// To the request `by`, or it begins a session: the charger has used the id of `old` again, which is over (2.0.1).
-    Reused { old: usize, by: Option<usize> },
+    /// To the request `by`, or it begins a session: the charger has used the id of `near` for another charge (2.0.1).
+    Another { near: usize, by: Option<usize> },
+    /// It ends a session, whose end so far is that of another charge with the same id (2.0.1).
+    EndsEarlier(usize),
     /// Nobody knows.
     Nowhere,
 }
@@ -29,20 +31,22 @@ pub(super) fn find(entries: &[Entry], charger: ChargerId, update: &TransactionUp
     let request = here(&|entry| entry.session.status == Status::Requested && asks_for(&entry.session, update));
     // A charge may begin after its request was given up or finished; it still is that customer's.
     let late = || here(&|entry| begins && is_late(&entry.session) && asks_for(&entry.session, update));
-    let named =
-        update.transaction.as_deref().and_then(|id| here(&|entry| entry.session.transaction.as_deref() == Some(id)));
-    if let Some(named) = named {
-        let session = &entries[named].session;
-        let is_somebodys = session.customer.is_some() || session.id_tag.is_some();
-        let by_other = is_somebodys && (request.is_some() || is_of_another_card(session, update));
-        if session.status == Status::Finished && by_other {
-            return Match::Reused { old: named, by: request };
-        }
-        let wanted = request.or_else(late).filter(|_| session.customer.is_none());
-        return wanted.map_or(Match::Session(named), |into| Match::Merge { from: named, into });
+    if let Some(id) = update.transaction.as_deref()
+        && let Some(whose) = whose_of(entries, charger, id, request, update)
+    {
+        return match whose {
+            Whose::EndsEarlier(n) => Match::EndsEarlier(n),
+            Whose::Another { near } => Match::Another { near, by: request.or_else(late) },
+            Whose::Of(named) | Whose::Beside(named) => {
+                let wanted = request.or_else(late).filter(|_| entries[named].session.customer.is_none());
+                wanted.map_or(Match::Session(named), |into| Match::Merge { from: named, into })
+            }
+        };
     }
     if let Some(key) = &update.start_key
         && let Some(same) = here(&|entry| entry.start_key.as_ref() == Some(key))
+        // Without a time its key may come again with every charge.
+        && !(update.timeless && is_over(&entries[same].session))
     {
         return Match::Session(same);
     }
@@ -56,11 +60,50 @@ pub(super) fn find(entries: &[Entry], charger: ChargerId, update: &TransactionUp
     open_transaction(entries, charger, update).map_or(Match::Nowhere, Match::Session)
 }
 
-/// Whether a card begins what a transaction of the same id, which is over, was not begun with.
-fn is_of_another_card(over: &Session, update: &TransactionUpdate) -> bool {
-    let later = update.at > over.ended_at.unwrap_or(over.meter.last_at);
-    let other = over.id_tag.is_some() && update.id_tag.is_some() && over.id_tag != update.id_tag;
+/// Which of those of this id it belongs to; in 1.6 there is one, for the number is ours.
+fn whose_of(
+    entries: &[Entry],
+    charger: ChargerId,
+    id: &str,
+    request: Option<usize>,
+    update: &TransactionUpdate,
+) -> Option<Whose> {
+    let is_of = |entry: &Entry| {
+        let named = entry.told_as.as_deref().or(entry.session.transaction.as_deref());
+        entry.session.charger == charger && !entry.gone && named == Some(id)
+    };
+    let of_id: Vec<usize> = (0..entries.len()).filter(|n| is_of(&entries[*n])).collect();
+    let named = *of_id.iter().find(|n| entries[**n].told_as.is_none()).or(of_id.first())?;
+    if !update.own_id {
+        return Some(Whose::Of(named));
+    }
+    let session = &entries[named].session;
+    let is_somebodys = session.customer.is_some() || session.id_tag.is_some();
+    let asked_anew = session.status == Status::Finished && request.is_some();
+    if is_somebodys && (asked_anew || is_of_another_card(session, update)) {
+        return Some(Whose::Another { near: named });
+    }
+    let sessions: Vec<&Session> = of_id.iter().map(|n| &entries[*n].session).collect();
+    Some(match whose(&sessions, update) {
+        Whose::Of(n) => Whose::Of(of_id[n]),
+        Whose::Beside(n) => Whose::Beside(of_id[n]),
+        Whose::EndsEarlier(n) => Whose::EndsEarlier(of_id[n]),
+        Whose::Another { near } => Whose::Another { near: of_id[near] },
+    })
+}
+
+/// Whether a card begins what the last transaction of the same id was not begun with.
+fn is_of_another_card(last: &Session, update: &TransactionUpdate) -> bool {
+    let later = last.started_at.is_some_and(|began| update.at > last.ended_at.unwrap_or(began));
+    let other = last.id_tag.is_some() && update.id_tag.is_some() && last.id_tag != update.id_tag;
     update.phase == Phase::Started && later && other
+}
+
+/// Whether a charge is over, so that a start without a time begins another.
+fn is_over(session: &Session) -> bool {
+    let charged = session.meter.energy() > Wh(0);
+    let left = session.status == Status::Active && session.meter.state == ChargingState::Idle;
+    session.ended_at.is_some() || (charged && (left || session.status == Status::Finished))
 }
 
 /// Whether a start is told once more, with another time: the tag was made for this one charge. In 2.0.1 the transaction's id

@@ -78,7 +78,12 @@ const AHEAD_MS: i64 = 5 * 60_000;
 
 /// A station's time, repaired: without a zone it is UTC, and what cannot be right becomes the time of receipt.
 pub(super) fn time(value: &Value, name: &str, received: Timestamp) -> Timestamp {
-    text(value, name).and_then(|text| parse_time(&text)).filter(|at| is_believable(*at, received)).unwrap_or(received)
+    told_time(value, name, received).unwrap_or(received)
+}
+
+/// A station's time, where it told one that can be right.
+pub(super) fn told_time(value: &Value, name: &str, received: Timestamp) -> Option<Timestamp> {
+    text(value, name).and_then(|text| parse_time(&text)).filter(|at| is_believable(*at, received))
 }
 
 fn is_believable(at: Timestamp, received: Timestamp) -> bool {

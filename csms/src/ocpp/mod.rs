@@ -137,6 +137,14 @@ pub(crate) fn command(version: Version, request: ChargerRequest) -> (String, Val
     }
 }
 
+/// The remoteStartId and the tag of a command to begin a transaction. In 1.6 the station tells the tag itself back.
+pub(crate) fn tag_asked(version: Version, action: &str, payload: &Value) -> Option<(i64, String)> {
+    match version {
+        Version::V201 if action == "RequestStartTransaction" => v201::tag_asked(payload),
+        _ => None,
+    }
+}
+
 /// Asks whether messages of this transaction wait at the station. 1.6 has no such question, and no numbers to miss one by.
 pub(crate) fn ask_for_status(transaction: &str) -> (String, Value) {
     v201::ask_for_status(transaction)

@@ -45,6 +45,10 @@ impl Reach {
             update.points.push(Point::new(update.at, PointKind::State, ChargingState::Idle as i64));
         }
         for point in &mut update.points {
+            // What has no time that can be believed is of its message's.
+            if point.at == self.received {
+                point.at = update.at;
+            }
             point.heard = self.heard(point.at);
         }
     }

@@ -10,7 +10,7 @@ use rust_ocpp::v1_6::messages::remote_start_transaction::RemoteStartTransactionR
 use rust_ocpp::v1_6::messages::remote_stop_transaction::RemoteStopTransactionRequest;
 use serde_json::Value;
 
-use super::lenient::{connector, format_time, integer, list, tag, text, time};
+use super::lenient::{connector, format_time, integer, list, tag, text, time, told_time};
 use super::{Decision, Decoded, Outcome, Version, samples};
 
 /// Messages that are kept and answered `{}`.
@@ -83,10 +83,12 @@ fn update(phase: Phase, at: Timestamp) -> TransactionUpdate {
         own_id: false,
         connector: None,
         id_tag: None,
+        stops: false,
         remote_start_id: None,
         seq_no: None,
         at,
         start_key: None,
+        timeless: false,
         points: Vec::new(),
         reason: None,
     }
@@ -99,6 +101,7 @@ fn start(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static
     let meter_start = integer(payload, "meterStart");
     // The same start told again is the same transaction (1.6 section 4.8), whatever its message id.
     let raw = |name| text(payload, name).unwrap_or_default();
+    update.timeless = told_time(payload, "timestamp", received).is_none();
     update.start_key = Some(
         [raw("connectorId"), raw("timestamp"), raw("idTag"), raw("meterStart")].join("|").chars().take(300).collect(),
     );
@@ -127,7 +130,7 @@ fn meter_values(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&
 fn stop(payload: &Value, received: Timestamp) -> (ChargerEvent, Option<&'static str>) {
     let mut update = update(Phase::Ended, time(payload, "timestamp", received));
     update.transaction = transaction(payload);
-    update.id_tag = tag(payload, "idTag");
+    (update.id_tag, update.stops) = (tag(payload, "idTag"), true);
     update.reason = Some(text(payload, "reason").unwrap_or_else(|| "Local".into()));
     update.points = samples::points(list(payload, "transactionData"), received);
     let meter_stop = integer(payload, "meterStop").filter(|value| samples::is_believable(*value));

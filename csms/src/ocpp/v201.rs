@@ -11,7 +11,7 @@ use rust_ocpp::v2_0_1::messages::request_start_transaction::RequestStartTransact
 use rust_ocpp::v2_0_1::messages::request_stop_transaction::RequestStopTransactionRequest;
 use serde_json::{Value, json};
 
-use super::lenient::{connector, field, format_time, integer, list, tag, text, time};
+use super::lenient::{connector, field, format_time, integer, list, tag, text, time, told_time};
 use super::{Decision, Decoded, Outcome, Version, samples};
 
 /// Messages that are kept and answered `{}`.
@@ -39,6 +39,9 @@ const REFUSED: [(&str, &str); 4] = [
     ("NotifyEVChargingNeeds", r#"{"status":"Rejected"}"#),
     ("NotifyEVChargingSchedule", r#"{"status":"Rejected"}"#),
 ];
+
+/// Reasons of an event whose token is that of whoever ends the transaction.
+const STOPS: [&str; 4] = ["StopAuthorized", "Deauthorized", "RemoteStop", "UnlockCommand"];
 
 pub(super) fn decode(action: &str, payload: &Value, received: Timestamp) -> Decision {
     let (event, problem) = match action {
@@ -111,6 +114,7 @@ fn transaction_event(payload: &Value, received: Timestamp) -> (ChargerEvent, Opt
     if let Some(state) = charging {
         points.push(Point::new(at, PointKind::State, state as i64));
     }
+    let trigger = text(payload, "triggerReason");
     let reason = (phase == Phase::Ended).then(|| text(info, "stoppedReason").unwrap_or_else(|| "Local".into()));
     let update = TransactionUpdate {
         phase,
@@ -118,10 +122,12 @@ fn transaction_event(payload: &Value, received: Timestamp) -> (ChargerEvent, Opt
         own_id: true,
         connector: field(payload, "evse").and_then(|evse| connector(evse, "id")).filter(|n| *n > 0),
         id_tag: id_token(payload),
+        stops: phase == Phase::Ended || trigger.is_some_and(|trigger| STOPS.contains(&trigger.as_str())),
         remote_start_id: integer(info, "remoteStartId"),
         seq_no: integer(payload, "seqNo").filter(|number| *number >= 0),
         at,
         start_key: None,
+        timeless: told_time(payload, "timestamp", received).is_none(),
         points,
         reason,
     };
@@ -175,6 +181,11 @@ pub(super) const MEASURED: [(&str, &[&str]); 3] = [
 
 pub(super) fn ask_to_measure(variable: &str, measurands: &str) -> (String, Value) {
     set_sampled_data(variable, measurands)
+}
+
+/// The remoteStartId and the token of a RequestStartTransaction.
+pub(super) fn tag_asked(payload: &Value) -> Option<(i64, String)> {
+    Some((integer(payload, "remoteStartId")?, id_token(payload)?))
 }
 
 pub(super) fn ask_for_samples(seconds: u32) -> (String, Value) {

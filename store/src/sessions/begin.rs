@@ -116,6 +116,8 @@ pub struct NewSession {
     pub tariff_id: Option<String>,
     /// What makes a repeated start the same start.
     pub start_key: Option<String>,
+    /// The station's id of its transaction, where a later charge has that by now.
+    pub told_as: Option<String>,
 }
 
 /// Inserts sessions that begin at their chargers. What is there already (the same start, the same transaction,
@@ -130,7 +132,7 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
     let ids: Vec<(String,)> = on!(db, conn => {
         let mut sql = QueryBuilder::new(
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
-             transaction_ref, start_key, review, requested_at, started_at, heard_at, time_zone, refused, seq) ",
+             transaction_ref, start_key, review, requested_at, started_at, heard_at, time_zone, refused, told_ref, seq) ",
         );
         push_rows(&mut sql, new.iter().zip(last + 1..), |row, (new, seq)| {
             let s = &new.session;
@@ -151,6 +153,7 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
                 .bind(now.0)
                 .bind(s.tariff.clock.zone().map(str::to_owned))
                 .bind(s.refused)
+                .bind(&new.told_as)
                 .bind(seq);
         });
         sql.push(" ON CONFLICT DO NOTHING RETURNING id");

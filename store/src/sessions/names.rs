@@ -1,21 +1,15 @@
 //! Which transaction and which place a session has, where that shows later.
 
-use evm_domain::{Session, SessionId, Timestamp};
+use evm_domain::{Session, SessionId};
 
 use crate::Result;
 use crate::engine::{Db, on};
 
-/// Joins what was told of a transaction before its customer was known into the session that asked for it.
-pub async fn merge(db: &mut Db, from: SessionId, into: SessionId, now: Timestamp) -> Result<()> {
+/// Joins what was told of a transaction before its customer was known into the session that asked for it: of two sessions
+/// one is left.
+pub async fn merge(db: &mut Db, from: SessionId, into: SessionId) -> Result<()> {
     on!(db, conn => {
-        sqlx::query(
-            "UPDATE sessions SET version = version + 1, status = 'failed', fail_reason = 'merged', transaction_ref = NULL, device_id = NULL, settled_at = $2 \
-             WHERE id = $1",
-        )
-        .bind(from.to_string())
-        .bind(now.0)
-        .execute(&mut *conn)
-        .await?;
+        sqlx::query("DELETE FROM sessions WHERE id = $1").bind(from.to_string()).execute(&mut *conn).await?;
         sqlx::query("UPDATE readings SET session_id = $2 WHERE session_id = $1")
             .bind(from.to_string())
             .bind(into.to_string())
@@ -46,12 +40,25 @@ pub async fn attach(db: &mut Db, session: &Session, tariff_id: &str) -> Result<(
     Ok(())
 }
 
-/// Takes the ids of their transactions from sessions that are over: the charger has begun other transactions under them.
-/// What is left of each is for people to read.
+/// Takes the ids of their transactions from sessions: the charger has begun other transactions under them. What is told late
+/// of each still finds it.
 pub async fn forget_names(db: &mut Db, over: &[SessionId]) -> Result<()> {
     for session in over {
         on!(&mut *db, conn => {
-            sqlx::query("UPDATE sessions SET version = version + 1, transaction_ref = transaction_ref || '/' || id WHERE id = $1")
+            sqlx::query("UPDATE sessions SET version = version + 1, told_ref = transaction_ref, transaction_ref = transaction_ref || '/' || id WHERE id = $1")
+                .bind(session.to_string())
+                .execute(conn)
+                .await?;
+        });
+    }
+    Ok(())
+}
+
+/// Takes the keys of their starts from sessions that are over: they came again, as other charges.
+pub async fn forget_starts(db: &mut Db, over: &[SessionId]) -> Result<()> {
+    for session in over {
+        on!(&mut *db, conn => {
+            sqlx::query("UPDATE sessions SET version = version + 1, start_key = NULL WHERE id = $1")
                 .bind(session.to_string())
                 .execute(conn)
                 .await?;

@@ -1,8 +1,8 @@
 //! One customer with purchases at 850 MNT a kWh, and what a gateway says about them.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use evm_domain::bounds::points_of;
 use evm_domain::ledger::credit_by_operator;
-use evm_domain::session::points_of;
 use evm_domain::{
     CustomerId, InvoiceId, Money, Phase, Point, PointKind, PurchaseId, SessionId, Timestamp, TransactionUpdate,
 };
@@ -233,10 +233,12 @@ fn update(session: SessionId, phase: Phase, at: Timestamp, kind: PointKind, valu
         own_id: false,
         connector: Some(1),
         id_tag: None,
+        stops: false,
         remote_start_id: None,
         seq_no: None,
         at,
         start_key: None,
+        timeless: false,
         points: vec![Point::new(at, kind, value)],
         reason: None,
     }

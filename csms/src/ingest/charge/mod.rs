@@ -1,5 +1,7 @@
 //! The sessions that a batch touches, from loading to saving.
 
+mod again;
+mod late;
 mod lost;
 mod places;
 mod running;
@@ -8,14 +10,16 @@ mod wanted;
 
 use std::collections::{HashMap, HashSet};
 
+use evm_domain::again::Share;
+use evm_domain::bounds::points_of;
 use evm_domain::credit::{Rules, Standing};
-use evm_domain::session::points_of;
 use evm_domain::{
     ChargerEvent, ChargerId, ChargingState, CustomerId, Phase, Point, PointKind, Session, SessionId, Status,
     StatusReport, Timestamp, TransactionUpdate,
 };
 use evm_store::cards::{self, Card};
 use evm_store::chargers::{self, Place};
+use evm_store::remote_starts::{self, Asked};
 use evm_store::sessions::{self, Found};
 use evm_store::{Db, Result};
 
@@ -43,6 +47,8 @@ pub(super) struct Entry {
     from_memory: bool,
     /// What makes a repeated start the same start.
     pub(super) start_key: Option<String>,
+    /// Its station's id of the transaction, where another charge has that by now (2.0.1).
+    pub(super) told_as: Option<String>,
     /// Merged into another: it no longer takes part.
     pub(super) gone: bool,
     changed: bool,
@@ -57,17 +63,20 @@ pub(super) struct Entry {
     correct: bool,
     /// It began after its customer had finished it: its purchase is to be made.
     opens: bool,
+    /// Its customer became known after it was settled for nobody.
+    late: bool,
 }
 
 impl Entry {
     fn of(found: Found) -> Self {
-        let Found { start_key, version, session } = found;
+        let Found { start_key, told_as, version, session } = found;
         Self {
             stored: session.clone(),
             version,
             from_memory: false,
             session,
             start_key,
+            told_as,
             gone: false,
             changed: false,
             new: None,
@@ -77,6 +86,7 @@ impl Entry {
             overtaken: false,
             correct: false,
             opens: false,
+            late: false,
         }
     }
 }
@@ -103,8 +113,14 @@ pub(super) struct Desk {
     numbers: Vec<(usize, usize)>,
     /// Which outcomes wait for a number of a transaction that is no session.
     refused: Vec<usize>,
-    /// Transactions that are over and whose ids were used again.
+    /// Transactions whose ids were used again.
     reused: Vec<SessionId>,
+    /// What goes over from one to another of the same id.
+    shares: Vec<(usize, usize, Share)>,
+    /// Charges that are over and whose starts came again, as other charges.
+    started_again: Vec<SessionId>,
+    /// The tags that operators sent with these remoteStartIds.
+    asked: Vec<Asked>,
     /// Which outcome tells that which entry goes on after it was settled.
     going_on: Vec<(usize, usize)>,
     /// Which outcome may ask for more, after what became of which entry.
@@ -127,7 +143,9 @@ impl Desk {
                 None => others.push(message),
             }
         }
-        let wanted = Wanted::of(&others);
+        let mut wanted = Wanted::of(&others);
+        let asked = remote_starts::find(db, &wanted.remote_starts).await?;
+        wanted.tags.extend(asked.iter().map(|asked| asked.id_tag.clone()));
         let mut found = sessions::load_live(db, &wanted.chargers).await?;
         // 2.0.1 stations make their own ids, and two may make the same.
         let is_here = |charger: &ChargerId, id: &String| {
@@ -139,6 +157,7 @@ impl Desk {
         found.extend(sessions::by_start_keys(db, &wanted.start_keys).await?);
         found.extend(sessions::never_begun_by_tags(db, &wanted.start_tags).await?);
         found.extend(sessions::never_ended(db, &wanted.nameless_ends).await?);
+        again::load_others(db, &others, &mut found).await?;
         for found in found {
             match entries.iter_mut().find(|entry| entry.session.id == found.session.id) {
                 Some(entry) => entry.start_key = entry.start_key.take().or(found.start_key),
@@ -171,6 +190,9 @@ impl Desk {
             numbers: Vec::new(),
             refused: Vec::new(),
             reused: Vec::new(),
+            shares: Vec::new(),
+            started_again: Vec::new(),
+            asked,
             going_on: Vec::new(),
             told_of: Vec::new(),
             charged: Vec::new(),
@@ -182,7 +204,15 @@ impl Desk {
     /// Applies one message.
     pub(super) fn take(&mut self, told: &Told) -> Taken {
         let taken = match &told.decoded.event {
-            ChargerEvent::Transaction(update) => self.take_transaction(told.charger, update, told.received),
+            ChargerEvent::Transaction(update) => match self.with_tag_asked(told.charger, update) {
+                Some(with_tag) => {
+                    let mut taken = self.take_transaction(told.charger, &with_tag, told.received);
+                    // It named none, so none is answered.
+                    taken.outcome.tag = None;
+                    taken
+                }
+                None => self.take_transaction(told.charger, update, told.received),
+            },
             ChargerEvent::Status(report) => {
                 self.take_status(told, report);
                 Taken::default()
@@ -235,25 +265,28 @@ impl Desk {
             Match::Merge { from, into } => self.merge(from, into),
             Match::New if self.has_too_many(charger, update) => return self.refuse(update),
             Match::New => self.begin(charger, update),
-            Match::Reused { old, by } => {
-                self.entries[old].gone = true;
-                self.reused.push(self.entries[old].session.id);
-                by.unwrap_or_else(|| self.begin(charger, update))
-            }
+            Match::Another { near, by } => self.begin_beside(near, by, charger, update),
+            Match::EndsEarlier(n) => self.end_earlier(n, update),
             Match::Nowhere if self.is_of_no_charge(charger, update) => return Taken::default(),
             Match::Nowhere => return Taken::aside("no such transaction"),
         };
-        if let Some(ended_at) = self.entries[n].session.ended_at.filter(|_| is_stop(update)) {
-            // The first one counts (1.6 numbers nothing).
-            return if ended_at == update.at { Taken::default() } else { Taken::aside("stopped before") };
+        if is_stop(update) && self.entries[n].session.ended_at == Some(update.at) {
+            return Taken::default();
         }
+        self.forget_start(n, update);
+        let misfit = self.entries[n].session.misfit(update);
+        let beside = self.entries[n].session.is_beside(update);
         let entry = &self.entries[n];
         let told_before = entry.new.is_none() && entry.session.refused && entry.session.id_tag == update.id_tag;
-        self.apply(n, charger, update);
-        self.note_sign_of_life(n, update, received);
+        if beside {
+            self.set_aside(n, update);
+        } else {
+            self.apply(n, charger, update);
+            self.note_sign_of_life(n, update, received);
+        }
         let entry = &self.entries[n];
         let session = &entry.session;
-        let mut taken = Taken::default();
+        let mut taken = Taken { problem: misfit.map(|misfit| misfit.as_str().into()), ..Taken::default() };
         if update.id_tag.is_some() || update.phase == Phase::Started {
             taken.outcome.tag = Some(match session.review.as_deref() {
                 Some("concurrent_tx") => TagStatus::ConcurrentTx,
@@ -279,6 +312,9 @@ impl Desk {
             if session.transaction.is_none() {
                 self.numbers.push((self.taken, n));
             }
+        }
+        if beside {
+            return taken;
         }
         let refused = taken.outcome.tag.is_some_and(|tag| tag != TagStatus::Accepted);
         if update.phase == Phase::Ended || (refused && session.ended_at.is_none()) {
@@ -325,6 +361,7 @@ impl Desk {
             self.entries[n].start_key.clone_from(&update.start_key);
         }
         self.own(n, charger, update);
+        self.own_late(n, charger, update);
         let entry = &mut self.entries[n];
         if entry.session.transaction.is_none() {
             entry.session.transaction.clone_from(&update.transaction);

@@ -70,7 +70,10 @@ impl Desk {
         }
         // The tag may have been told before the place was.
         let told_before = session.id_tag.clone().filter(|_| session.review.as_deref() == Some(NO_DEVICE));
-        let tag = update.id_tag.clone().or(told_before).filter(|_| session.customer.is_none() && !session.is_free());
+        // Only who began it pays.
+        let is_open = session.id_tag.is_none() || session.id_tag.as_ref() == update.id_tag.as_ref() || told_before.is_some();
+        let tag = update.begun_by().cloned().or(told_before);
+        let tag = tag.filter(|_| is_open && session.customer.is_none() && !session.is_free());
         let place = place.cloned();
         if let Some(tag) = tag {
             let ruling = self.ruling(charger, connector, &tag);
@@ -95,7 +98,7 @@ impl Desk {
     }
 
     /// Gives a transaction the place that it was told of late.
-    fn attach(&mut self, n: usize, place: &Place) {
+    pub(super) fn attach(&mut self, n: usize, place: &Place) {
         let tariff = place.tariff.clone();
         let entry = &mut self.entries[n];
         let session = &mut entry.session;
@@ -164,6 +167,11 @@ impl Desk {
         self.cards.iter().find(|card| card.id_tag == tag)
     }
 
+    /// Who pays for a charge that this tag has begun.
+    pub(super) fn card_owner(&self, tag: &str) -> Option<CustomerId> {
+        self.card(tag).filter(|card| !card.blocked).map(|card| card.customer)
+    }
+
     /// A charge that nobody asked for through the app. It takes its place once it says for whom it is: a car that is only
     /// plugged in, where that begins a transaction (2.0.1), keeps nobody from a start by the app. One that is refused is kept,
     /// and takes nobody's place.
@@ -175,21 +183,24 @@ impl Desk {
         let place = place.filter(|_| claims(update));
         let mut entry = Entry::of(Found {
             start_key: update.start_key.clone(),
+            told_as: None,
             version: 0,
             session: new_session(charger, connector, place.as_ref(), update),
         });
         entry.new = Some(place.map(|p| p.tariff_id));
         self.entries.push(entry);
         let overtaken = self.is_overtaken(n, connector, update.at);
-        let ruling = match &update.id_tag {
+        let ruling = match update.begun_by() {
             _ if !is_device => Ruling::nobodys(NO_DEVICE),
             // It is over: what its customer does now is no matter.
-            Some(tag) if overtaken => match self.card(tag).filter(|card| !card.blocked) {
-                Some(card) => Ruling { customer: Some(card.customer), review: None, refused: false },
+            Some(tag) if overtaken => match self.card_owner(tag) {
+                owner @ Some(_) => Ruling { customer: owner, review: None, refused: false },
                 None => Ruling::nobodys(UNKNOWN_TAG),
             },
             Some(tag) => self.ruling(charger, connector, tag),
             None if claims(update) && !update.own_id => Ruling::refused(UNKNOWN_TAG),
+            // Nobody claims it yet (2.0.1).
+            None if update.own_id => Ruling { customer: None, review: None, refused: false },
             None => Ruling::nobodys(UNKNOWN_TAG),
         };
         ruling.put_on(&mut self.entries[n].session);
@@ -301,7 +312,12 @@ impl Ruling {
     }
 }
 
-fn new_session(charger: ChargerId, connector: u32, place: Option<&Place>, update: &TransactionUpdate) -> Session {
+pub(super) fn new_session(
+    charger: ChargerId,
+    connector: u32,
+    place: Option<&Place>,
+    update: &TransactionUpdate,
+) -> Session {
     Session {
         id: SessionId(new_id()),
         purchase: PurchaseId(new_id()),
@@ -312,7 +328,7 @@ fn new_session(charger: ChargerId, connector: u32, place: Option<&Place>, update
         tariff: place.map_or_else(Tariff::default, |p| p.tariff.clone()),
         max_power_w: place.and_then(|p| p.max_power_w),
         status: Status::Active,
-        id_tag: update.id_tag.clone(),
+        id_tag: update.begun_by().cloned(),
         remote_start_id: None,
         transaction: update.transaction.clone(),
         started_at: None,
@@ -330,5 +346,6 @@ fn new_session(charger: ChargerId, connector: u32, place: Option<&Place>, update
 /// the mere plugging in or a part told before the begin, waits beside what holds the place.
 pub(super) fn claims(update: &TransactionUpdate) -> bool {
     let begins_with_a_tag = update.phase == Phase::Started && !update.own_id;
-    begins_with_a_tag || update.id_tag.is_some() || update.remote_start_id.is_some()
+    let asked_for = update.remote_start_id.is_some() && update.phase != Phase::Ended;
+    begins_with_a_tag || update.begun_by().is_some() || asked_for
 }

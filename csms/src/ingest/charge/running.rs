@@ -28,6 +28,10 @@ impl Running {
             && update.start_key.is_none();
         let charges = self.0.get_mut(&told.charger).filter(|_| mere_sample)?;
         let n = charges.iter().position(|found| found.session.transaction.as_ref() == Some(transaction))?;
+        // What is dated before its begin may be another's of this id.
+        if update.own_id && charges[n].session.side_of(update.at).is_some() {
+            return None;
+        }
         Some(charges.swap_remove(n))
     }
 

@@ -23,16 +23,18 @@ impl Desk {
         most_readings: u32,
         now: Timestamp,
     ) -> Result<(bool, Vec<Found>)> {
-        let mut has_events = self.end_displaced(db, now).await?;
         sessions::forget_names(db, &self.reused).await?;
+        let mut has_events = self.end_displaced(db, now).await?;
         for (from, into) in &self.merges {
-            sessions::merge(db, *from, *into, now).await?;
+            sessions::merge(db, *from, *into).await?;
         }
         for (n, tariff_id) in &self.attached {
             sessions::attach(db, &self.entries[*n].session, tariff_id).await?;
         }
         self.number(db, outcomes).await?;
+        sessions::forget_starts(db, &self.started_again).await?;
         self.insert_new(db, now).await?;
+        self.move_shares(db).await?;
         readings::insert(db, &self.points).await?;
         for entry in &mut self.entries {
             if entry.fold_again {
@@ -51,6 +53,9 @@ impl Desk {
         sessions::mark_begun(db, &begun).await?;
         let opened: Vec<_> = self.entries.iter().filter(|entry| entry.opens).map(|entry| &entry.session).collect();
         settle::open(db, &opened, now).await?;
+        let late: Vec<_> = self.entries.iter().filter(|entry| entry.late).map(|entry| &entry.session).collect();
+        settle::settle_late(db, &late, now).await?;
+        has_events |= !late.is_empty();
         for entry in self.entries.iter().filter(|entry| entry.correct) {
             has_events |= settle::correct(db, &entry.session, now).await?;
         }
@@ -72,10 +77,13 @@ impl Desk {
 
     async fn save(&mut self, db: &mut Db, now: Timestamp) -> Result<()> {
         let changed = || self.entries.iter().filter(|entry| entry.changed && !entry.gone);
+        // What is over first: its customer may charge elsewhere by now, and has one live session.
+        let moved = changed().filter(|entry| entry.is_moved()).map(|entry| &entry.session);
+        let (over, others): (Vec<_>, Vec<_>) = moved.partition(|session| session.status == Status::Finished);
+        sessions::save_record(db, &over, now).await?;
         let renamed: Vec<_> = changed().filter(|entry| entry.is_renamed()).map(|entry| &entry.session).collect();
         sessions::save_names(db, &renamed).await?;
-        let moved: Vec<_> = changed().filter(|entry| entry.is_moved()).map(|entry| &entry.session).collect();
-        sessions::save_record(db, &moved, now).await?;
+        sessions::save_record(db, &others, now).await?;
         let figures: Vec<_> =
             changed().map(|entry| (&entry.session, entry.from_memory.then_some(entry.version))).collect();
         sessions::save_figures(db, &figures, now).await
@@ -86,7 +94,12 @@ impl Desk {
         let changed = self.entries.into_iter().filter(|entry| entry.changed && !entry.gone);
         let figures_only = changed.filter(|entry| !entry.begun && !entry.is_renamed() && !entry.is_moved());
         figures_only
-            .map(|Entry { session, version, start_key, .. }| Found { session, version: version + 1, start_key })
+            .map(|Entry { session, version, start_key, told_as, .. }| Found {
+                session,
+                version: version + 1,
+                start_key,
+                told_as,
+            })
             .collect()
     }
 
@@ -94,7 +107,8 @@ impl Desk {
     fn ask_for_more(&self, outcomes: &mut [Taken]) {
         for (outcome, n) in &self.told_of {
             let session = &self.entries[*n].session;
-            let Some(transaction) = session.transaction.clone() else { continue };
+            let told_as = self.entries[*n].told_as.clone();
+            let Some(transaction) = told_as.or_else(|| session.transaction.clone()) else { continue };
             outcomes[*outcome].then = match (session.ended_at, session.status) {
                 (None, _) => Some(Then::Stop(transaction)),
                 // Its begin or something between is missing.
@@ -168,7 +182,8 @@ impl Desk {
                     // The other one holds the place.
                     session.status = Status::Finished;
                 }
-                Some(NewSession { session, tariff_id, start_key: entry.start_key.clone() })
+                let (start_key, told_as) = (entry.start_key.clone(), entry.told_as.clone());
+                Some(NewSession { session, tariff_id, start_key, told_as })
             })
             .collect();
         let inserted: HashSet<_> = sessions::insert(db, &new, now).await?.into_iter().collect();

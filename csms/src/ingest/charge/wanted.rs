@@ -10,6 +10,7 @@ pub(super) struct Wanted {
     pub(super) chargers: Vec<ChargerId>,
     pub(super) transactions: Vec<(ChargerId, String)>,
     pub(super) start_keys: Vec<String>,
+    pub(super) remote_starts: Vec<(ChargerId, i64)>,
     pub(super) tags: Vec<String>,
     pub(super) start_tags: Vec<String>,
     pub(super) starters: Vec<ChargerId>,
@@ -27,12 +28,19 @@ impl Wanted {
                     wanted.transactions.extend(update.transaction.clone().map(|id| (message.charger, id)));
                     wanted.start_keys.extend(update.start_key.clone());
                     wanted.tags.extend(update.id_tag.clone());
+                    if update.id_tag.is_none() {
+                        wanted.remote_starts.extend(update.remote_start_id.map(|number| (message.charger, number)));
+                    }
                     if update.phase == Phase::Ended && update.transaction.is_none() {
                         wanted.nameless_ends.push(message.charger.to_string());
                     }
                     if update.phase == Phase::Started || update.own_id {
                         wanted.start_tags.extend(update.id_tag.clone());
-                        if update.phase == Phase::Started || update.id_tag.is_some() || update.connector.is_some() {
+                        if update.phase == Phase::Started
+                            || update.id_tag.is_some()
+                            || update.connector.is_some()
+                            || update.remote_start_id.is_some()
+                        {
                             wanted.starters.push(message.charger);
                         }
                     }

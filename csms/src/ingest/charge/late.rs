@@ -1,0 +1,49 @@
+//! What comes too late, or from elsewhere: messages beside their charge, customers of charges that were settled for nobody, and
+//! the tags that operators sent.
+
+use evm_domain::{ChargerId, Status, TransactionUpdate};
+
+use super::{Desk, points_told};
+
+impl Desk {
+    /// A message of which nothing counts. What a station numbers may be another charge's, as it tells later.
+    pub(super) fn set_aside(&mut self, n: usize, update: &TransactionUpdate) {
+        let entry = &mut self.entries[n];
+        entry.changed |= entry.session.set_aside(update);
+        if update.own_id && !entry.session.is_just_after_end(update.at) {
+            let id = entry.session.id;
+            let points = points_told(update);
+            entry.session.meter.kept += i64::try_from(points.len()).unwrap_or_default();
+            entry.changed = true;
+            self.points.extend(points.into_iter().map(|point| (id, point)));
+        }
+    }
+
+    /// A transaction that was settled for nobody, its begin missing, is its customer's once that is told (2.0.1).
+    pub(super) fn own_late(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
+        let session = &self.entries[n].session;
+        let unclaimed = session.customer.is_none() && session.id_tag.is_none();
+        let Some(tag) = update.begun_by().filter(|_| unclaimed && session.ended_at.is_some()) else { return };
+        if session.status != Status::Finished {
+            return;
+        }
+        let connector = update.connector.unwrap_or(session.connector);
+        let place = self.places.iter().find(|place| place.charger == charger && place.connector == connector).cloned();
+        let owner = self.card_owner(tag);
+        if let Some(place) = place.filter(|_| session.device.is_none()) {
+            self.attach(n, &place);
+        }
+        let entry = &mut self.entries[n];
+        entry.session.id_tag = Some(tag.clone());
+        entry.session.customer = owner.filter(|_| entry.session.device.is_some());
+        entry.session.review = entry.session.customer.is_none().then(|| "unknown_tag".into());
+        entry.late = entry.session.customer.is_some();
+    }
+
+    /// An update with the tag that an operator sent to begin it: some stations tell only the remoteStartId back (2.0.1).
+    pub(super) fn with_tag_asked(&self, charger: ChargerId, update: &TransactionUpdate) -> Option<TransactionUpdate> {
+        let number = update.remote_start_id.filter(|_| update.id_tag.is_none())?;
+        let asked = self.asked.iter().find(|asked| asked.charger == charger && asked.remote_start_id == number)?;
+        Some(TransactionUpdate { id_tag: Some(asked.id_tag.clone()), ..update.clone() })
+    }
+}

@@ -1,0 +1,221 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+use crate::session::tests::{event, numbered, session};
+use crate::tariff::Bill;
+
+const START: i64 = 1_790_000_000_000;
+
+/// A charge that begins at 0 s with 1000 Wh and ends at 600 s with 2000 Wh, told in this order.
+fn told(updates: &[TransactionUpdate]) -> Session {
+    let mut session = session();
+    let mut readings: BTreeMap<(Timestamp, PointKind), Point> = BTreeMap::new();
+    for update in updates {
+        let points = points_of(update);
+        for point in &points {
+            let kept = readings.entry((point.at, point.kind)).or_insert(*point);
+            kept.value = point.value.max(kept.value);
+        }
+        if session.is_beside(update) {
+            session.set_aside(update);
+        } else if session.apply(update, &points).fold_again {
+            session.fold(readings.values().copied().collect());
+        }
+    }
+    session
+}
+
+fn start() -> TransactionUpdate {
+    numbered(Phase::Started, 0, &[(PointKind::MeterStart, 1000)])
+}
+
+fn sample(seconds: i64, wh: i64) -> TransactionUpdate {
+    numbered(Phase::Updated, seconds, &[(PointKind::Register, wh)])
+}
+
+fn stop(seconds: i64, wh: i64) -> TransactionUpdate {
+    numbered(Phase::Ended, seconds, &[(PointKind::End, wh)])
+}
+
+fn energy(updates: &[TransactionUpdate]) -> i64 {
+    told(updates).bill().energy.0
+}
+
+#[test]
+fn what_is_dated_after_the_end_does_not_count() {
+    let late = [start(), sample(500, 1800), stop(600, 2000), sample(900, 2000), sample(1200, 5000)];
+    assert_eq!(energy(&late), 1000);
+    assert_eq!(told(&late).doubts().first(), Some(Doubt::RoseAfterEnd));
+    assert_eq!(told(&late[..4]).doubts().first(), None, "a register that stands still is no wonder");
+    // Told before the end was known.
+    assert_eq!(energy(&[start(), sample(1200, 5000), stop(600, 2000)]), 1000);
+    let told = told(&late[..3]);
+    assert_eq!(told.misfit(&late[4]), Some(Misfit::AfterEnd));
+    assert!(told.is_beside(&late[4]) && !told.is_beside(&sample(400, 1500)));
+}
+
+#[test]
+fn what_is_dated_up_to_the_end_counts_however_late() {
+    let no_register = numbered(Phase::Ended, 600, &[]);
+    assert_eq!(energy(&[start(), no_register.clone(), sample(599, 1990), sample(300, 1500)]), 990);
+    // Stations stamp whole seconds.
+    let mut same_second = sample(600, 1995);
+    same_second.points[0].at = same_second.points[0].at.plus_millis(900);
+    assert_eq!(energy(&[start(), no_register, same_second]), 995);
+}
+
+#[test]
+fn what_is_dated_before_the_begin_does_not_count() {
+    assert_eq!(energy(&[start(), sample(-60, 900), sample(-30, 5000), stop(600, 2000)]), 1000);
+    assert_eq!(told(&[start()]).misfit(&sample(-60, 900)), Some(Misfit::BeforeBegin));
+}
+
+#[test]
+fn the_ends_register_is_the_last() {
+    // In the second of the end, and before it: samples of after the end, or of another register.
+    assert_eq!(energy(&[start(), sample(600, 2385), stop(600, 2000)]), 1000);
+    assert_eq!(energy(&[start(), stop(600, 2000), sample(600, 2385)]), 1000);
+    let before = [start(), sample(300, 2500), stop(600, 2000)];
+    assert_eq!((energy(&before), told(&before).doubts().first()), (1000, Some(Doubt::RegisterFell)));
+    assert_eq!(told(&[start(), sample(300, 2050), stop(600, 2000)]).doubts().first(), None, "rounded otherwise");
+    // Failed, of another register, or a copy of the begin's: the samples say more.
+    for other in [0, 900, 1000] {
+        assert_eq!(energy(&[start(), sample(300, 2500), stop(600, other)]), 1500, "{other}");
+    }
+}
+
+#[test]
+fn an_end_dated_before_the_begin_is_none() {
+    let last_week = stop(-7 * 24 * 3600, 900);
+    let all = [start(), sample(100, 2000), last_week.clone(), sample(200, 3000), stop(300, 4000)];
+    assert_eq!(energy(&all), 3000);
+    assert_eq!(told(&all[..2]).misfit(&last_week), Some(Misfit::BeforeBegin));
+    assert!(told(&all[..2]).is_beside(&last_week));
+    // A clock that was set meanwhile.
+    let told = told(&[start(), sample(-90, 1200), stop(-60, 1500)]);
+    assert_eq!((told.bill().energy.0, told.ended_at.is_some()), (500, true));
+    assert!(told.misfit(&stop(-60, 1500)).is_none());
+}
+
+#[test]
+fn of_two_stops_the_first_counts_and_of_two_ended_events_the_earliest() {
+    assert_eq!(energy(&[start(), stop(600, 2000), stop(300, 1500)]), 1000);
+    assert_eq!(told(&[start(), stop(600, 2000)]).misfit(&stop(700, 9000)), Some(Misfit::EndedBefore));
+    let ended = |seconds, wh| event(Phase::Ended, 9, seconds, &[(PointKind::End, wh)]);
+    assert_eq!(energy(&[start(), ended(600, 2000), ended(590, 1990)]), 990);
+    assert_eq!(energy(&[start(), ended(590, 1990), ended(600, 2000)]), 990);
+}
+
+#[test]
+fn what_is_numbered_before_the_end_may_be_dated_a_little_after_it() {
+    use PointKind::*;
+    let started = event(Phase::Started, 0, 0, &[(Begin, 1000)]);
+    let updated = |number, seconds, wh| event(Phase::Updated, number, seconds, &[(Register, wh)]);
+    let silent = event(Phase::Ended, 3, 600, &[]);
+    assert_eq!(energy(&[started.clone(), silent.clone(), updated(1, 601, 1400), updated(2, 602, 1900)]), 900);
+    assert_eq!(energy(&[started.clone(), updated(1, 601, 1400), updated(2, 602, 1900), silent.clone()]), 900);
+    assert_eq!(energy(&[started.clone(), silent, updated(4, 602, 1900)]), 0, "told on after the end");
+    let ended = event(Phase::Ended, 3, 600, &[(End, 1700)]);
+    let late = told(&[started.clone(), ended.clone(), updated(2, 602, 1200), updated(1, 601, 1900)]);
+    assert_eq!((late.bill().energy.0, late.doubts().first()), (700, None));
+    assert_eq!(energy(&[started, updated(1, 601, 1900), ended]), 700);
+}
+
+#[test]
+fn registers_told_beside_the_begin_and_the_end_are_theirs() {
+    use PointKind::*;
+    let at = |mut update: TransactionUpdate, seconds: i64| {
+        update.points.iter_mut().for_each(|point| point.at = point.at.plus_millis(seconds * 1000));
+        update
+    };
+    let began = at(event(Phase::Started, 0, 0, &[(Begin, 1000)]), -3);
+    // The last register of an end is its register, whatever it is called.
+    let ended = at(event(Phase::Ended, 2, 600, &[(Register, 2000)]), 4);
+    assert_eq!(energy(&[began, event(Phase::Updated, 1, 600, &[(Register, 2300)]), ended]), 1000);
+}
+
+/// Without a time that can be believed: dated by its receipt.
+fn undated(received: i64, update: TransactionUpdate) -> TransactionUpdate {
+    let at = Timestamp(START + received * 1000);
+    let mut update = TransactionUpdate { at, timeless: update.phase == Phase::Started, ..update };
+    for point in &mut update.points {
+        (point.at, point.heard) = (at, crate::Heard { at, date: Dated::AtReceipt });
+    }
+    update
+}
+
+/// Received so many seconds after the start, with the closing point that the ingest adds.
+fn heard(received: i64, mut update: TransactionUpdate) -> TransactionUpdate {
+    update.points.push(Point::new(update.at, PointKind::State, crate::ChargingState::Idle as i64));
+    let at = Timestamp(START + received * 1000);
+    update.points.iter_mut().for_each(|point| point.heard = crate::Heard { at, date: Dated::ByStation });
+    update
+}
+
+#[test]
+fn an_end_may_be_dated_before_a_begin_that_had_no_time() {
+    // Replayed at 9000 s by a station that learned the time after its start.
+    for (ended, phase) in [(8999, 0), (8000, 1), (-7200, 2)] {
+        let told = told(&[undated(9000, start()), undated(9001, sample(0, 1800)), heard(9002, stop(ended, 2000))]);
+        assert_eq!((told.bill().energy.0, told.ended_at.is_some()), (1000, true), "{phase}");
+        let silent = [undated(9000, start()), undated(9001, sample(0, 1800)), heard(9002, stop(ended, 0))];
+        assert_eq!(energy(&silent), 800, "{phase}");
+        // What is dated meanwhile counts, and what comes after the end does not.
+        let dated = [
+            undated(9000, start()),
+            sample(ended - 10, 1900),
+            heard(9002, stop(ended, 0)),
+            undated(9009, sample(0, 2500)),
+        ];
+        assert_eq!(energy(&dated), 900, "{phase}");
+    }
+    let started = undated(9000, event(Phase::Started, 0, 0, &[(PointKind::Begin, 1000)]));
+    let ended = |number| heard(9002, event(Phase::Ended, number, 8000, &[(PointKind::End, 2000)]));
+    assert_eq!(told(&[started.clone(), ended(1)]).bill().energy.0, 1000);
+    assert!(told(&[started.clone()]).is_beside(&ended(0)), "numbered before it");
+    // A clock that was set by seconds, where messages are numbered.
+    let started = event(Phase::Started, 0, 0, &[(PointKind::Begin, 1000)]);
+    let ended = event(Phase::Ended, 1, -20, &[(PointKind::End, 2000)]);
+    assert_eq!(energy(&[started, ended]), 1000);
+}
+
+proptest! {
+    #[test]
+    fn an_end_and_any_order_and_repetition_give_the_same_bill(
+        samples in prop::collection::vec((-200i64..900, 900i64..4000), 0..12), last in 0i64..4000, seed in any::<u64>(),
+    ) {
+        let mut all = vec![event(Phase::Started, 0, 0, &[(PointKind::Begin, 1000)])];
+        for (n, (seconds, wh)) in (1..).zip(samples) {
+            all.push(event(Phase::Updated, n, seconds, &[(PointKind::Register, wh)]));
+        }
+        all.push(event(Phase::Ended, 99, 600, &[(PointKind::End, last)]));
+        let once: Bill = told(&all).bill();
+        all.extend(all.clone().into_iter().filter(|update| update.seq_no.is_some_and(|n| n % 2 == 0)));
+        all.sort_by_key(|update| (update.at.0 ^ update.seq_no.unwrap_or_default()).wrapping_mul(seed as i64 | 1));
+        prop_assert_eq!(told(&all).bill(), once);
+    }
+
+    /// Older points may become figures before the end is told.
+    #[test]
+    fn folded_on_and_folded_anew_give_the_same_bill(
+        samples in prop::collection::vec((-200i64..900, 900i64..4000), 2..12), last in 0i64..4000,
+    ) {
+        let updates: Vec<_> = samples.iter().map(|(seconds, wh)| sample(*seconds, *wh)).collect();
+        let all: Vec<_> = std::iter::once(start()).chain(updates).collect();
+        let mut points: Vec<Point> = all.iter().flat_map(points_of).collect();
+        points.sort_unstable();
+        let begun = told(&all);
+        let end = stop(600, last);
+        let middle = points[points.len() / 2].at.min(end.at);
+        let (older, mut newer): (Vec<_>, Vec<_>) = points.into_iter().partition(|point| point.at < middle);
+        let base = begun.fold_older(Meter::default(), older);
+        newer.extend(points_of(&end));
+        let mut on = begun.clone();
+        on.apply(&end, &points_of(&end));
+        on.fold_on(base, newer);
+        prop_assert_eq!(on.bill().energy, told(&[&all[..], &[end]].concat()).bill().energy);
+    }
+}

@@ -1,0 +1,60 @@
+//! What operators' commands asked stations to begin, and with which tag: some tell only the number back (2.0.1).
+
+use evm_domain::{ChargerId, Timestamp};
+
+use crate::engine::{Db, on};
+use crate::{Result, id};
+
+/// A tag that a station was asked to begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The station.
+    pub charger: ChargerId,
+    /// The number that it tells back.
+    pub remote_start_id: i64,
+    /// The tag, in upper case.
+    pub id_tag: String,
+}
+
+/// Notes what a station is about to be asked. The newest of a number counts.
+pub async fn keep(db: &mut Db, asked: &Asked, now: Timestamp) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query(
+            "INSERT INTO remote_starts (charger_id, remote_start_id, id_tag, asked_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (charger_id, remote_start_id) DO UPDATE SET id_tag = excluded.id_tag, asked_at = excluded.asked_at",
+        )
+        .bind(asked.charger.to_string())
+        .bind(asked.remote_start_id)
+        .bind(&asked.id_tag)
+        .bind(now.0)
+        .execute(conn)
+        .await?;
+    });
+    Ok(())
+}
+
+/// Those of these numbers that their stations were asked with.
+pub async fn find(db: &mut Db, wanted: &[(ChargerId, i64)]) -> Result<Vec<Asked>> {
+    let mut all = Vec::new();
+    for (charger, number) in wanted {
+        let row: Option<(String, i64, String)> = on!(&mut *db, conn => {
+            sqlx::query_as("SELECT charger_id, remote_start_id, id_tag FROM remote_starts WHERE charger_id = $1 AND remote_start_id = $2")
+                .bind(charger.to_string())
+                .bind(number)
+                .fetch_optional(conn)
+                .await?
+        });
+        if let Some((charger, remote_start_id, id_tag)) = row {
+            all.push(Asked { charger: id(&charger)?, remote_start_id, id_tag });
+        }
+    }
+    Ok(all)
+}
+
+/// Forgets what was asked before a moment.
+pub async fn forget(db: &mut Db, before: Timestamp) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("DELETE FROM remote_starts WHERE asked_at < $1").bind(before.0).execute(conn).await?;
+    });
+    Ok(())
+}
