@@ -10,7 +10,10 @@ use crate::units::Money;
 
 /// What the ingest does with messages of one id: sessions with their readings, as the store keeps them.
 #[derive(Default)]
-struct Told(Vec<(Session, BTreeMap<(Timestamp, PointKind), i64>)>);
+struct Told(Vec<(Session, Points)>);
+
+/// What was told of a charge.
+type Points = BTreeMap<(Timestamp, PointKind), i64>;
 
 impl Told {
     fn new_one(&mut self) -> usize {

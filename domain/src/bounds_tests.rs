@@ -175,7 +175,7 @@ fn an_end_may_be_dated_before_a_begin_that_had_no_time() {
     let started = undated(9000, event(Phase::Started, 0, 0, &[(PointKind::Begin, 1000)]));
     let ended = |number| heard(9002, event(Phase::Ended, number, 8000, &[(PointKind::End, 2000)]));
     assert_eq!(told(&[started.clone(), ended(1)]).bill().energy.0, 1000);
-    assert!(told(&[started.clone()]).is_beside(&ended(0)), "numbered before it");
+    assert!(told(std::slice::from_ref(&started)).is_beside(&ended(0)), "numbered before it");
     // A clock that was set by seconds, where messages are numbered.
     let started = event(Phase::Started, 0, 0, &[(PointKind::Begin, 1000)]);
     let ended = event(Phase::Ended, 1, -20, &[(PointKind::End, 2000)]);

@@ -101,7 +101,7 @@ pub async fn running(db: &mut Db, customer: CustomerId, now: Timestamp) -> Resul
              t.energy_price, t.waiting_price, CAST(0 AS BIGINT) AS energy_wh, CAST(0 AS BIGINT) AS waiting_s, \
              CAST(0 AS BIGINT) AS start_amount, CAST(0 AS BIGINT) AS energy_amount, CAST(0 AS BIGINT) AS waiting_amount, \
              CAST(0 AS BIGINT) AS adjustment_amount, CAST(0 AS BIGINT) AS vat_amount, CAST(0 AS BIGINT) AS amount, \
-             CAST(0 AS BIGINT) AS paid, 'pending' AS status, CAST(NULL AS TEXT) AS option, \
+             CAST(0 AS BIGINT) AS paid, CAST(0 AS BIGINT) AS refunded, 'pending' AS status, CAST(NULL AS TEXT) AS option, \
              CAST(NULL AS SMALLINT) AS feedback_score, CAST(NULL AS TEXT) AS feedback_text \
              FROM sessions s JOIN devices d ON d.id = s.device_id JOIN tariff_versions t ON t.id = s.tariff_id \
              WHERE s.customer_id = $1 AND s.status = 'active' AND s.finish_asked_at IS NOT NULL ORDER BY s.id DESC LIMIT 10",

@@ -71,7 +71,8 @@ impl Desk {
         // The tag may have been told before the place was.
         let told_before = session.id_tag.clone().filter(|_| session.review.as_deref() == Some(NO_DEVICE));
         // Only who began it pays.
-        let is_open = session.id_tag.is_none() || session.id_tag.as_ref() == update.id_tag.as_ref() || told_before.is_some();
+        let is_open =
+            session.id_tag.is_none() || session.id_tag.as_ref() == update.id_tag.as_ref() || told_before.is_some();
         let tag = update.begun_by().cloned().or(told_before);
         let tag = tag.filter(|_| is_open && session.customer.is_none() && !session.is_free());
         let place = place.cloned();
