@@ -164,8 +164,7 @@ on_both_engines! {
         customer.start(&device).await.ok();
         let (tag, _) = charger.remote_start().await;
         let purchase = customer.finish(&device).await;
-        let bought = customer.purchase(&purchase).await;
-        assert_eq!((decimal(&bought["amount"]), &bought["status"]), (Decimal::ZERO, &json!("paid")));
+        assert!(customer.purchases().await.is_empty(), "nothing began, so nothing was bought");
         let begin = json!({ "connectorId": 1, "idTag": tag, "meterStart": 0, "timestamp": evm_tests::now() });
         let begun = charger.call_as("late", "StartTransaction", begin.clone()).await.ok();
         assert_eq!(begun["idTagInfo"]["status"], "Invalid");

@@ -78,6 +78,7 @@ impl Connection {
         if action == "Heartbeat" {
             return self.send(frame::result(&id, &ocpp::heartbeat_answer(received))).await;
         }
+        let received = ocpp::apart(received, payload);
         let (decision, reach) = match self.decode(&action, payload, received) {
             Ok(decoded) => decoded,
             Err(why) => return Box::pin(self.refuse(id, action, payload, ErrorCode::Formation, why)).await,

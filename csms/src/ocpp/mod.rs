@@ -16,7 +16,7 @@ use evm_domain::{ChargerEvent, Timestamp};
 use serde_json::Value;
 
 pub(crate) use lenient::format_time;
-pub(crate) use reach::Reach;
+pub(crate) use reach::{Reach, apart};
 
 /// The version that a connection speaks, fixed by its subprotocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

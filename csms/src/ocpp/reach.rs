@@ -3,12 +3,22 @@
 use evm_domain::{ChargingState, Dated, Heard, Phase, Point, PointKind, Timestamp, TransactionUpdate};
 use serde_json::Value;
 
-use super::lenient::field;
+use super::lenient::{field, format_time};
 
 /// When a station was last heard is kept to some seconds.
 const SLACK_MS: i64 = 60_000;
 /// A station that was never heard before and says that it was offline is believed so far back.
 const OFFLINE_MS: i64 = 7 * 24 * 3_600_000;
+
+/// A time of receipt that the message does not name: what has it as its date has none of the station's own.
+pub(crate) fn apart(received: Timestamp, payload: &str) -> Timestamp {
+    let mut received = received;
+    // Some stations write no thousandths, or fewer digits of them.
+    while received.0 % 10 == 0 || format_time(received).get(14..23).is_some_and(|minute| payload.contains(minute)) {
+        received = received.plus_millis(1);
+    }
+    received
+}
 
 /// How a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +68,23 @@ impl Reach {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_date_of_the_station_is_never_the_time_of_receipt() {
+        let received = Timestamp(1_795_000_000_365);
+        assert_eq!(apart(received, "{}"), received);
+        for digits in [0, 1, 2, 3] {
+            for ms in [0, 100, 120, 123] {
+                let received = Timestamp(1_795_000_000_000 + ms);
+                let told = format_time(received);
+                let told = if digits == 0 { told[..19].to_owned() } else { told[..20 + digits].to_owned() };
+                let payload = json!({ "timestamp": format!("{told}Z"), "other": format_time(received.plus_millis(1)) });
+                let apart = apart(received, &payload.to_string());
+                let read = super::super::lenient::time(&payload, "timestamp", apart);
+                assert!(read != apart && apart.0 - received.0 <= 3, "{payload} {read:?} {apart:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_date_is_known_for_what_it_is() {

@@ -85,8 +85,8 @@ impl Till {
     pub(crate) async fn correct(&self, session: SessionId, wh: i64) {
         let mut db = self.store.begin().await.unwrap();
         let mut session = sessions::by_id(&mut db, session).await.unwrap().unwrap();
-        let point = |at: i64, kind, value| Point::new(Timestamp(session_start(now()) + at), kind, value);
-        session.fold(vec![point(0, PointKind::MeterStart, 0), point(3_600_000, PointKind::End, wh)]);
+        let (began, ended) = (session.started_at.unwrap(), session.ended_at.unwrap());
+        session.fold(vec![Point::new(began, PointKind::MeterStart, 0), Point::new(ended, PointKind::End, wh)]);
         settle::correct(&mut db, &session, now()).await.unwrap();
         sessions::save(&mut db, &[&session], now()).await.unwrap();
         db.commit().await.unwrap();
