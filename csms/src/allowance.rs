@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evm_domain::{ChargerId, Timestamp};
-use tokio::time::Instant;
+use evm_ports::{Pace, Paced};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 /// What a kept message takes beside its texts, bytes.
@@ -16,30 +16,10 @@ pub(crate) const PART: usize = 1024;
 /// Connections that ended for want of pongs and were followed by another: from then on it is known to send none.
 const NEVER_PONGS: u8 = 2;
 
-/// At most one each `every`, but `burst` at once.
-struct Rate {
-    every: Duration,
-    burst: u32,
-}
-
 /// Frames that change nothing and are no sign of life either. Who sends more is read more slowly.
-const USELESS: Rate = Rate { every: Duration::from_millis(20), burst: 500 };
+const USELESS: Pace = Pace { every: Duration::from_millis(20), burst: 500 };
 /// Lines of the log.
-const LINES: Rate = Rate { every: Duration::from_secs(10), burst: 20 };
-
-/// When the next is due, if each took its `every`.
-struct Due(Instant);
-
-impl Due {
-    /// How long the next has to wait; zero: it may come now.
-    fn wait(&self, rate: &Rate, now: Instant) -> Duration {
-        self.0.saturating_duration_since(now).saturating_sub(rate.every * rate.burst)
-    }
-
-    fn take(&mut self, rate: &Rate, now: Instant) {
-        self.0 = self.0.max(now) + rate.every;
-    }
-}
+const LINES: Pace = Pace { every: Duration::from_secs(10), burst: 20 };
 
 /// How much of a message is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +35,8 @@ pub(crate) enum Keep {
 pub(crate) struct Allowance(Mutex<Used>);
 
 struct Used {
-    useless: Due,
-    lines: Due,
+    useless: Paced,
+    lines: Paced,
     unsaid: u64,
     day: i64,
     bytes: u64,
@@ -67,7 +47,7 @@ struct Used {
 
 impl Allowance {
     fn new(now: Instant) -> Self {
-        let (useless, lines) = (Due(now), Due(now));
+        let (useless, lines) = (Paced::nothing(now), Paced::nothing(now));
         Self(Mutex::new(Used { useless, lines, unsaid: 0, day: 0, bytes: 0, unkept: 0, ponged: false, cut: 0 }))
     }
 
@@ -77,19 +57,16 @@ impl Allowance {
 
     /// Counts a frame that is good for nothing; how long the next may be left unread.
     pub(crate) fn useless(&self) -> Duration {
-        let (now, mut used) = (Instant::now(), self.used());
-        used.useless.take(&USELESS, now);
-        used.useless.wait(&USELESS, now)
+        self.used().useless.owe(USELESS, Instant::now())
     }
 
     /// Whether a line may go to the log, and how many did not since the last one.
     pub(crate) fn line(&self) -> Option<u64> {
-        let (now, mut used) = (Instant::now(), self.used());
-        if used.lines.wait(&LINES, now) > Duration::ZERO {
+        let mut used = self.used();
+        if used.lines.take(LINES, Instant::now()).is_err() {
             used.unsaid += 1;
             return None;
         }
-        used.lines.take(&LINES, now);
         Some(std::mem::take(&mut used.unsaid))
     }
 

@@ -8,5 +8,5 @@ mod places;
 
 pub use accept::accept;
 pub use address::{BadNetwork, Networks, client, prefix, site};
-pub use pace::{Pace, Paces};
+pub use pace::{Pace, Paced, Paces};
 pub use places::{Limits, Place, Places};

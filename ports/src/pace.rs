@@ -13,19 +13,51 @@ pub struct Pace {
     pub every: Duration,
 }
 
+/// What was taken at a pace.
+#[derive(Debug, Clone, Copy)]
+pub struct Paced {
+    /// When the whole burst is there again.
+    whole_at: Instant,
+}
+
+impl Paced {
+    /// Nothing so far.
+    pub fn nothing(now: Instant) -> Self {
+        Self { whole_at: now }
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// None is there: how long until one is.
+    pub fn take(&mut self, pace: Pace, now: Instant) -> Result<(), Duration> {
+        let mut after = *self;
+        match after.owe(pace, now) {
+            Duration::ZERO => *self = after,
+            wait => return Err(wait),
+        }
+        Ok(())
+    }
+
+    /// Takes one, whether it is there or not; gives how long until it is.
+    pub fn owe(&mut self, pace: Pace, now: Instant) -> Duration {
+        self.whole_at = self.whole_at.max(now) + pace.every;
+        self.whole_at.saturating_duration_since(now + pace.every * pace.burst)
+    }
+}
+
 /// A pace for each key. Memory is bounded: beyond the most keys all begin anew.
 #[derive(Debug)]
 pub struct Paces<K> {
     pace: Pace,
     most: usize,
-    /// When the whole burst is there again.
-    whole_at: HashMap<K, Instant>,
+    taken: HashMap<K, Paced>,
 }
 
 impl<K: Hash + Eq + Clone> Paces<K> {
     /// This pace for each of at most so many keys.
     pub fn new(pace: Pace, most: usize) -> Self {
-        Self { pace, most, whole_at: HashMap::new() }
+        Self { pace, most, taken: HashMap::new() }
     }
 
     /// Takes one.
@@ -33,17 +65,13 @@ impl<K: Hash + Eq + Clone> Paces<K> {
     /// # Errors
     /// None is there: how long until one is.
     pub fn take(&mut self, key: &K, now: Instant) -> Result<(), Duration> {
-        let whole_at = self.whole_at.get(key).copied().unwrap_or(now).max(now);
-        let taken = whole_at + self.pace.every;
-        let most = now + self.pace.every * self.pace.burst;
-        if taken > most {
-            return Err(taken - most);
-        }
-        self.whole_at.insert(key.clone(), taken);
-        if self.whole_at.len() > self.most {
-            self.whole_at.retain(|_, whole_at| *whole_at > now);
-            if self.whole_at.len() > self.most / 2 {
-                self.whole_at.clear();
+        let mut taken = self.taken.get(key).copied().unwrap_or(Paced::nothing(now));
+        taken.take(self.pace, now)?;
+        self.taken.insert(key.clone(), taken);
+        if self.taken.len() > self.most {
+            self.taken.retain(|_, taken| taken.whole_at > now);
+            if self.taken.len() > self.most / 2 {
+                self.taken.clear();
             }
         }
         Ok(())
@@ -51,14 +79,14 @@ impl<K: Hash + Eq + Clone> Paces<K> {
 
     /// Gives back one that was taken and not used.
     pub fn give_back(&mut self, key: &K) {
-        if let Some(whole_at) = self.whole_at.get_mut(key) {
-            *whole_at = whole_at.checked_sub(self.pace.every).unwrap_or(*whole_at);
+        if let Some(taken) = self.taken.get_mut(key) {
+            taken.whole_at = taken.whole_at.checked_sub(self.pace.every).unwrap_or(taken.whole_at);
         }
     }
 
     /// Gives a key its whole burst again.
     pub fn forget(&mut self, key: &K) {
-        self.whole_at.remove(key);
+        self.taken.remove(key);
     }
 }
 
@@ -93,7 +121,7 @@ mod tests {
         let now = Instant::now();
         for key in 0..1000 {
             assert_eq!(paces.take(&key, now), Ok(()));
-            assert!(paces.whole_at.len() <= 100);
+            assert!(paces.taken.len() <= 100);
         }
     }
 }

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::pings::pong_time;
 use super::{Connection, End, Samples};
-use crate::allowance::Keep;
 use crate::ingest::Then;
 use crate::ocpp::schema::{self, Misfit};
 use crate::ocpp::{self, frame, secrets};
@@ -294,11 +293,6 @@ impl Connection {
     }
 
     async fn note_call(&self, done: &Outstanding, answer: Option<String>, problem: Option<String>) {
-        let bytes = done.payload.len() + answer.as_ref().map_or(0, String::len);
-        let keep = self.allowance.keep(bytes, false, self.node.config.frame_bytes_a_day, done.sent_at);
-        if keep == Keep::Nothing {
-            return;
-        }
         let frame = NewFrame {
             charger: self.charger,
             epoch: self.epoch,
@@ -311,7 +305,7 @@ impl Connection {
             problem,
             at: done.sent_at,
         };
-        self.node.ingest.note(frame).await;
+        self.note(frame).await;
     }
 }
 

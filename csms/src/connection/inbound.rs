@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use evm_domain::{ChargerEvent, Phase, Timestamp};
+use evm_store::frames::NewFrame;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::Message;
@@ -179,8 +180,7 @@ impl Connection {
     ) -> Result<(), End> {
         self.pause();
         let text = frame::error(self.version, &id, code, why);
-        let kept = self.kept_in_part(payload);
-        self.note(true, id, action, kept, Some(text.clone()), Some(why.to_owned())).await;
+        self.note_refused(id, action, payload, Some(text.clone()), why).await;
         self.send(text).await
     }
 
@@ -194,11 +194,19 @@ impl Connection {
         // 2.0.1 answers even what has no id, as "-1"; 1.6 has no word for it.
         let id = bad.id.or_else(|| (self.version == Version::V201).then(|| "-1".to_owned()));
         let answer = id.as_deref().map(|id| frame::error(self.version, id, code, bad.what));
-        let kept = self.kept_in_part(text);
-        self.note(true, id.unwrap_or_default(), String::new(), kept, answer.clone(), Some(bad.what.to_owned())).await;
+        self.note_refused(id.unwrap_or_default(), String::new(), text, answer.clone(), bad.what).await;
         match answer {
             Some(answer) => self.send(answer).await,
             None => Ok(()),
         }
+    }
+
+    async fn note_refused(&self, message_id: String, action: String, text: &str, answer: Option<String>, why: &str) {
+        let (charger, epoch, at) = (self.charger, self.epoch, evm_store::now());
+        let (payload, answered_at, problem) =
+            (self.kept_in_part(text), answer.as_ref().map(|_| at), Some(why.to_owned()));
+        let incoming = true;
+        self.note(NewFrame { charger, epoch, incoming, message_id, action, payload, answer, problem, at, answered_at })
+            .await;
     }
 }

@@ -219,7 +219,9 @@ impl Connection {
                 () = &mut timer => Box::pin(self.on_time()).await,
                 message = self.socket.next(), if self.resumes_at.is_none() => {
                     let done = self.on_message(message).await;
-                    Box::pin(self.give_room_back()).await;
+                    if self.socket.get_mut().done() {
+                        Box::pin(self.renew_socket()).await;
+                    }
                     done
                 }
             };
@@ -272,13 +274,11 @@ impl Connection {
     }
 
     /// A long message is done: its bytes, and the buffer that it was read into, need not stay.
-    async fn give_room_back(&mut self) {
-        if self.socket.get_mut().done() {
-            let (room, longest) = (&self.node.room, self.node.config.max_frame);
-            let hollow = WebSocketStream::from_raw_socket(Intake::hollow(room, longest), Role::Server, None).await;
-            let intake = std::mem::replace(&mut self.socket, hollow).into_inner();
-            self.socket = WebSocketStream::from_raw_socket(intake, Role::Server, Some(limits(&self.node))).await;
-        }
+    async fn renew_socket(&mut self) {
+        let (room, longest) = (&self.node.room, self.node.config.max_frame);
+        let hollow = WebSocketStream::from_raw_socket(Intake::hollow(room, longest), Role::Server, None).await;
+        let intake = std::mem::replace(&mut self.socket, hollow).into_inner();
+        self.socket = WebSocketStream::from_raw_socket(intake, Role::Server, Some(limits(&self.node))).await;
     }
 
     /// Counts a frame that is good for nothing. Who sends very many is read no faster than that.
@@ -335,24 +335,12 @@ impl Connection {
         }
     }
 
-    async fn note(
-        &self,
-        incoming: bool,
-        message_id: String,
-        action: String,
-        payload: String,
-        answer: Option<String>,
-        problem: Option<String>,
-    ) {
-        let (charger, epoch, at) = (self.charger, self.epoch, evm_store::now());
-        let bytes = payload.len() + answer.as_ref().map_or(0, String::len);
-        if self.allowance.keep(bytes, false, self.node.config.frame_bytes_a_day, at) == Keep::Nothing {
-            return;
+    /// Keeps a frame that changes nothing, where the day has room for it.
+    async fn note(&self, frame: NewFrame) {
+        let bytes = frame.payload.len() + frame.answer.as_ref().map_or(0, String::len);
+        if self.allowance.keep(bytes, false, self.node.config.frame_bytes_a_day, frame.at) != Keep::Nothing {
+            self.node.ingest.note(frame).await;
         }
-        let answered_at = answer.as_ref().map(|_| at);
-        let frame =
-            NewFrame { charger, epoch, incoming, message_id, action, payload, answer, problem, at, answered_at };
-        self.node.ingest.note(frame).await;
     }
 
     async fn send(&mut self, text: String) -> Result<(), End> {
