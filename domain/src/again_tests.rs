@@ -62,8 +62,8 @@ impl Told {
         let points = points_of(update);
         self.keep(n, &points);
         let session = &mut self.0[n].0;
-        if session.is_beside(update) {
-            session.set_aside(update);
+        if session.is_beside(update, &points) {
+            session.set_aside(&points);
             return;
         }
         // The desk loads the readings where something came late; this one always does.

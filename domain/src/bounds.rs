@@ -77,8 +77,9 @@ impl Session {
         missing && self.is_just_after_end(update.at)
     }
 
-    /// Why a message does not count, or not all of it: it is answered, and kept for review.
-    pub fn misfit(&self, update: &TransactionUpdate) -> Option<Misfit> {
+    /// Why a message does not count, or not all of it: it is answered, and kept for review. Its points are those of
+    /// [`points_of`].
+    pub fn misfit(&self, update: &TransactionUpdate, points: &[Point]) -> Option<Misfit> {
         if update.phase == Phase::Ended {
             // 1.6 numbers nothing, so the first one counts.
             if self.ended_at.is_some_and(|ended| !update.own_id && ended != update.at) {
@@ -89,16 +90,16 @@ impl Session {
             }
         }
         let of_event = self.side_of(update.at).filter(|_| update.own_id && self.is_beside_event(update));
-        of_event.or_else(|| points_of(update).iter().find_map(|point| self.misfit_of(point)))
+        of_event.or_else(|| points.iter().find_map(|point| self.misfit_of(point)))
     }
 
     /// Whether nothing of a message counts.
-    pub fn is_beside(&self, update: &TransactionUpdate) -> bool {
+    pub fn is_beside(&self, update: &TransactionUpdate, points: &[Point]) -> bool {
         match update.phase {
             Phase::Started => false,
-            Phase::Updated if !update.own_id => points_of(update).iter().all(|point| self.misfit_of(point).is_some()),
+            Phase::Updated if !update.own_id => points.iter().all(|point| self.misfit_of(point).is_some()),
             Phase::Updated => self.is_beside_event(update),
-            Phase::Ended => self.misfit(update) == Some(Misfit::EndedBefore) || !self.may_end(update),
+            Phase::Ended => self.misfit(update, points) == Some(Misfit::EndedBefore) || !self.may_end(update),
         }
     }
 
@@ -107,10 +108,10 @@ impl Session {
         update.phase == Phase::Updated && self.side_of(update.at).is_some() && !self.is_missing(update)
     }
 
-    /// Takes note of a message of which nothing counts. `true`: it is a reason to look at the session that was not known.
-    pub fn set_aside(&mut self, update: &TransactionUpdate) -> bool {
+    /// Takes note of points of which none counts. `true`: they are a reason to look at the session that was not known.
+    pub fn set_aside(&mut self, points: &[Point]) -> bool {
         let known = self.meter.told_doubts;
-        points_of(update).iter().for_each(|point| self.note_beside(point));
+        points.iter().for_each(|point| self.note_beside(point));
         known != self.meter.told_doubts
     }
 

@@ -1,8 +1,10 @@
 //! What operators' commands asked stations to begin, and with which tag: some tell only the number back (2.0.1).
 
 use evm_domain::{ChargerId, Timestamp};
+use sqlx::QueryBuilder;
 
 use crate::engine::{Db, on};
+use crate::rows::push_rows;
 use crate::{Result, id};
 
 /// A tag that a station was asked to begin with.
@@ -35,20 +37,20 @@ pub async fn keep(db: &mut Db, asked: &Asked, now: Timestamp) -> Result<()> {
 
 /// Those of these numbers that their stations were asked with.
 pub async fn find(db: &mut Db, wanted: &[(ChargerId, i64)]) -> Result<Vec<Asked>> {
-    let mut all = Vec::new();
-    for (charger, number) in wanted {
-        let row: Option<(String, i64, String)> = on!(&mut *db, conn => {
-            sqlx::query_as("SELECT charger_id, remote_start_id, id_tag FROM remote_starts WHERE charger_id = $1 AND remote_start_id = $2")
-                .bind(charger.to_string())
-                .bind(number)
-                .fetch_optional(conn)
-                .await?
-        });
-        if let Some((charger, remote_start_id, id_tag)) = row {
-            all.push(Asked { charger: id(&charger)?, remote_start_id, id_tag });
-        }
+    if wanted.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(all)
+    let rows: Vec<(String, i64, String)> = on!(db, conn => {
+        let mut sql = QueryBuilder::new("SELECT r.charger_id, r.remote_start_id, r.id_tag FROM (");
+        push_rows(&mut sql, wanted, |row, (charger, number)| {
+            row.bind(charger.to_string()).bind(*number);
+        });
+        sql.push(") AS v JOIN remote_starts r ON r.charger_id = v.column1 AND r.remote_start_id = v.column2");
+        sql.build_query_as().fetch_all(conn).await?
+    });
+    rows.into_iter()
+        .map(|(charger, remote_start_id, id_tag)| Ok(Asked { charger: id(&charger)?, remote_start_id, id_tag }))
+        .collect()
 }
 
 /// Forgets what was asked before a moment.

@@ -26,31 +26,25 @@ pub(super) struct Done {
 }
 
 /// What a writer is told once.
-pub(super) struct Settings<'a> {
-    pub(super) node: &'a str,
+pub(super) struct Settings {
+    pub(super) node: String,
     pub(super) heartbeat_s: u32,
     pub(super) most_readings: u32,
     pub(super) credit: Rules,
 }
 
 /// Writes a batch, all or nothing.
-pub(super) async fn write(
-    store: &Store,
-    batch: &[Work],
-    running: &mut Running,
-    settings: &Settings<'_>,
-) -> Result<Done> {
-    let Settings { node, heartbeat_s, most_readings, credit } = *settings;
+pub(super) async fn write(store: &Store, batch: &[Work], running: &mut Running, settings: &Settings) -> Result<Done> {
     let now = evm_store::now();
     let mut db = store.begin().await?;
     let told: Vec<&Told> = batch.iter().filter_map(told_of).collect();
 
-    let mut desk = Desk::open(&mut db, &told, running, credit).await?;
+    let mut desk = Desk::open(&mut db, &told, running, settings.credit).await?;
     let mut outcomes = Vec::with_capacity(told.len());
     for message in &told {
         outcomes.push(desk.take(message));
     }
-    let (mut has_events, committed) = desk.close(&mut db, &mut outcomes, most_readings, now).await?;
+    let (mut has_events, committed) = desk.close(&mut db, &mut outcomes, settings.most_readings, now).await?;
 
     let mut outcomes = outcomes.into_iter();
     let mut replies = Vec::with_capacity(batch.len());
@@ -59,7 +53,7 @@ pub(super) async fn write(
         replies.push(match work {
             Work::Tell(told, _) => {
                 let taken = outcomes.next().unwrap_or_default();
-                let answer = ocpp::answer(told.version, &told.action, taken.outcome, now, heartbeat_s);
+                let answer = ocpp::answer(told.version, &told.action, taken.outcome, now, settings.heartbeat_s);
                 let text = frame::result(&told.message_id, &answer);
                 let problem = taken.problem.or_else(|| told.decoded.problem.clone());
                 if told.is_kept {
@@ -83,7 +77,7 @@ pub(super) async fn write(
         });
     }
     frames::insert(&mut db, &kept).await?;
-    note_connections(&mut db, batch, &mut replies, node).await?;
+    note_connections(&mut db, batch, &mut replies, &settings.node).await?;
     note_stations(&mut db, &told).await?;
     db.commit().await?;
     running.put(committed);

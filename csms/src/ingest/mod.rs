@@ -113,10 +113,12 @@ pub(crate) fn start(
             let writer = writer::Writer {
                 store: store.clone(),
                 bus: bus.clone(),
-                node: node.to_owned(),
-                heartbeat_s: config.heartbeat_s,
-                most_readings: config.most_readings,
-                credit: config.credit,
+                settings: batch::Settings {
+                    node: node.to_owned(),
+                    heartbeat_s: config.heartbeat_s,
+                    most_readings: config.most_readings,
+                    credit: config.credit,
+                },
                 registry: registry.clone(),
                 running: charge::Running::default(),
             };

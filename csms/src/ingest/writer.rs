@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evm_bus::{Bus, subject};
-use evm_domain::credit::Rules;
 use evm_domain::{ChargerEvent, Phase, SessionId};
 use evm_store::frames::NewFrame;
 use evm_store::{Store, StoreError, sessions};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::batch::{self, Done};
+use super::batch::{self, Done, Settings};
 use super::charge::Running;
 use super::{Answer, Told, Work};
 use crate::ocpp::{self, Outcome, frame};
@@ -28,10 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) struct Writer {
     pub(super) store: Store,
     pub(super) bus: Bus,
-    pub(super) node: String,
-    pub(super) heartbeat_s: u32,
-    pub(super) most_readings: u32,
-    pub(super) credit: Rules,
+    pub(super) settings: Settings,
     pub(super) registry: Arc<Registry>,
     pub(super) running: Running,
 }
@@ -117,7 +113,7 @@ impl Writer {
             let Ok(number) = self.take_number().await else { return };
             outcome.transaction = Some(number);
         }
-        let answer = ocpp::answer(told.version, &told.action, outcome, now, self.heartbeat_s);
+        let answer = ocpp::answer(told.version, &told.action, outcome, now, self.settings.heartbeat_s);
         let text = frame::result(&told.message_id, &answer);
         let kept = vec![Work::Note(Box::new(frame_of(&told, answer, Some(format!("not stored: {error}")))))];
         if self.write(&kept, Instant::now() + PATIENCE).await.is_ok() {
@@ -133,9 +129,7 @@ impl Writer {
     }
 
     async fn write(&mut self, batch: &[Work], deadline: Instant) -> Result<Done, StoreError> {
-        let (heartbeat_s, most_readings, credit) = (self.heartbeat_s, self.most_readings, self.credit);
-        let settings = batch::Settings { node: &self.node, heartbeat_s, most_readings, credit };
-        let write = batch::write(&self.store, batch, &mut self.running, &settings);
+        let write = batch::write(&self.store, batch, &mut self.running, &self.settings);
         match tokio::time::timeout_at(deadline, write).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::timed_out()),

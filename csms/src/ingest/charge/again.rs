@@ -49,9 +49,7 @@ impl Desk {
         let mut session = new_session(charger, connector, None, update);
         session.id_tag = None;
         let later = self.entries.len();
-        let mut entry = Entry::of(Found { start_key: None, told_as: None, version: 0, session });
-        (entry.new, entry.changed) = (Some(None), true);
-        self.entries.push(entry);
+        self.entries.push(Entry { changed: true, ..Entry::new(session, None, None) });
         self.name_anew(later, update, self.entries[n].session.ended_at.unwrap_or(update.at), false);
         self.hand_over(n, later, update);
         n

@@ -1,18 +1,18 @@
 //! What comes too late, or from elsewhere: messages beside their charge, customers of charges that were settled for nobody, and
 //! the tags that operators sent.
 
-use evm_domain::{ChargerId, Status, TransactionUpdate};
+use evm_domain::{ChargerId, Point, Status, TransactionUpdate};
 
-use super::{Desk, points_told};
+use super::Desk;
+use super::places::UNKNOWN_TAG;
 
 impl Desk {
     /// A message of which nothing counts. What a station numbers may be another charge's, as it tells later.
-    pub(super) fn set_aside(&mut self, n: usize, update: &TransactionUpdate) {
+    pub(super) fn set_aside(&mut self, n: usize, update: &TransactionUpdate, points: Vec<Point>) {
         let entry = &mut self.entries[n];
-        entry.changed |= entry.session.set_aside(update);
+        entry.changed |= entry.session.set_aside(&points);
         if update.own_id && !entry.session.is_just_after_end(update.at) {
             let id = entry.session.id;
-            let points = points_told(update);
             entry.session.meter.kept += i64::try_from(points.len()).unwrap_or_default();
             entry.changed = true;
             self.points.extend(points.into_iter().map(|point| (id, point)));
@@ -28,7 +28,7 @@ impl Desk {
             return;
         }
         let connector = update.connector.unwrap_or(session.connector);
-        let place = self.places.iter().find(|place| place.charger == charger && place.connector == connector).cloned();
+        let place = self.place(charger, connector).cloned();
         let owner = self.card_owner(tag);
         if let Some(place) = place.filter(|_| session.device.is_none()) {
             self.attach(n, &place);
@@ -36,7 +36,7 @@ impl Desk {
         let entry = &mut self.entries[n];
         entry.session.id_tag = Some(tag.clone());
         entry.session.customer = owner.filter(|_| entry.session.device.is_some());
-        entry.session.review = entry.session.customer.is_none().then(|| "unknown_tag".into());
+        entry.session.review = entry.session.customer.is_none().then(|| UNKNOWN_TAG.into());
         entry.late = entry.session.customer.is_some();
     }
 

@@ -24,7 +24,7 @@ use evm_store::sessions::{self, Found};
 use evm_store::{Db, Result};
 
 pub(super) use self::places::OLDER_MS;
-use self::places::{BLOCKED_TAG, NO_CREDIT, NO_DEVICE, UNKNOWN_TAG, claims};
+use self::places::{BLOCKED_TAG, CONCURRENT_TX, NO_CREDIT, NO_DEVICE, UNKNOWN_TAG, claims};
 pub(super) use self::running::Running;
 use self::wanted::Wanted;
 use super::Told;
@@ -68,6 +68,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Of a session that began at the charger, with the version of its prices.
+    fn new(session: Session, start_key: Option<String>, tariff_id: Option<String>) -> Self {
+        let found = Found { start_key, told_as: None, version: 0, session };
+        Self { new: Some(tariff_id), ..Self::of(found) }
+    }
+
     fn of(found: Found) -> Self {
         let Found { start_key, told_as, version, session } = found;
         Self {
@@ -274,14 +280,15 @@ impl Desk {
             return Taken::default();
         }
         self.forget_start(n, update);
-        let misfit = self.entries[n].session.misfit(update);
-        let beside = self.entries[n].session.is_beside(update);
+        let points = points_told(update);
         let entry = &self.entries[n];
+        let misfit = entry.session.misfit(update, &points);
+        let beside = entry.session.is_beside(update, &points);
         let told_before = entry.new.is_none() && entry.session.refused && entry.session.id_tag == update.id_tag;
         if beside {
-            self.set_aside(n, update);
+            self.set_aside(n, update, points);
         } else {
-            self.apply(n, charger, update);
+            self.apply(n, charger, update, points);
             self.note_sign_of_life(n, update, received);
         }
         let entry = &self.entries[n];
@@ -289,7 +296,7 @@ impl Desk {
         let mut taken = Taken { problem: misfit.map(|misfit| misfit.as_str().into()), ..Taken::default() };
         if update.id_tag.is_some() || update.phase == Phase::Started {
             taken.outcome.tag = Some(match session.review.as_deref() {
-                Some("concurrent_tx") => TagStatus::ConcurrentTx,
+                Some(CONCURRENT_TX) => TagStatus::ConcurrentTx,
                 Some(BLOCKED_TAG) => TagStatus::Blocked,
                 Some(NO_CREDIT) if session.refused => TagStatus::NoCredit,
                 // Its customer has finished it: what it takes until it stops is a correction.
@@ -334,8 +341,7 @@ impl Desk {
         update.phase == Phase::Updated && update.transaction.is_none() && open.next().is_none()
     }
 
-    fn apply(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
-        let points = points_told(update);
+    fn apply(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate, points: Vec<Point>) {
         let was = self.entries[n].session.status;
         let had_ended = self.entries[n].session.ended_at.is_some();
         let never_began = matches!(was, Status::Requested | Status::Failed);
@@ -347,7 +353,7 @@ impl Desk {
         {
             // The customer gave this one up and charges elsewhere by now.
             self.entries[n].session.customer = None;
-            self.entries[n].session.review = Some("concurrent_tx".into());
+            self.entries[n].session.review = Some(CONCURRENT_TX.into());
             self.entries[n].session.refused = true;
         }
         let begins = update.phase == Phase::Started || update.own_id;

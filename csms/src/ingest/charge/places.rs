@@ -7,7 +7,6 @@ use evm_domain::{
 use evm_store::cards::Card;
 use evm_store::chargers::Place;
 use evm_store::new_id;
-use evm_store::sessions::Found;
 
 use super::{Desk, Entry};
 use crate::ingest::batch::Taken;
@@ -19,6 +18,8 @@ pub(super) const UNKNOWN_TAG: &str = "unknown_tag";
 const GUESSED_CARD: &str = "guessed_card";
 /// The review of a session that a blocked card began.
 pub(super) const BLOCKED_TAG: &str = "blocked_tag";
+/// The review of a session whose customer charges elsewhere.
+pub(super) const CONCURRENT_TX: &str = "concurrent_tx";
 /// The review of a session that began against the rules of credit.
 pub(super) const NO_CREDIT: &str = "no_credit";
 /// The review of a session whose connector is no device.
@@ -33,12 +34,12 @@ const MOST_WITHOUT_DEVICE: usize = 100;
 impl Desk {
     /// Whether a charger begins yet another transaction at a place that does not exist.
     pub(super) fn has_too_many(&self, charger: ChargerId, update: &TransactionUpdate) -> bool {
-        let is_place = |p: &Place| p.charger == charger && Some(p.connector) == update.connector;
+        let place = update.connector.and_then(|connector| self.place(charger, connector));
         let open = |entry: &&Entry| {
             let s = &entry.session;
             s.charger == charger && s.status.is_live() && s.device.is_none() && !entry.gone
         };
-        !self.places.iter().any(is_place) && self.entries.iter().filter(open).count() >= MOST_WITHOUT_DEVICE
+        place.is_none() && self.entries.iter().filter(open).count() >= MOST_WITHOUT_DEVICE
     }
 
     /// It is answered and kept, and is no session.
@@ -100,17 +101,17 @@ impl Desk {
 
     /// Gives a transaction the place that it was told of late.
     pub(super) fn attach(&mut self, n: usize, place: &Place) {
-        let tariff = place.tariff.clone();
         let entry = &mut self.entries[n];
         let session = &mut entry.session;
         self.attached.push((n, place.tariff_id.clone()));
-        (session.device, session.tariff, session.max_power_w) = (Some(place.device), tariff, place.max_power_w);
+        (session.device, session.max_power_w) = (Some(place.device), place.max_power_w);
+        session.tariff = place.tariff.clone();
         session.connector = place.connector;
         // What was told before is sorted by this tariff's bands and held against this plug's power.
         entry.fold_again = true;
     }
 
-    fn place(&self, charger: ChargerId, connector: u32) -> Option<&Place> {
+    pub(super) fn place(&self, charger: ChargerId, connector: u32) -> Option<&Place> {
         self.places.iter().find(|place| place.charger == charger && place.connector == connector)
     }
 
@@ -119,7 +120,7 @@ impl Desk {
     /// all the same: the station may have begun it offline, hours ago.
     fn ruling(&self, charger: ChargerId, connector: u32, tag: &str) -> Ruling {
         if tag == NO_AUTHORIZATION && self.place(charger, connector).is_some_and(|place| place.free_charging) {
-            return Ruling { customer: None, review: None, refused: false };
+            return Ruling::of(None);
         }
         let owner = match self.card(tag) {
             None => return Ruling::refused(UNKNOWN_TAG),
@@ -132,7 +133,7 @@ impl Desk {
             here && s.status.is_live() && !s.refused && s.customer == Some(owner) && !entry.gone
         });
         if self.charging.contains(&owner) && !gives_way {
-            return Ruling::refused("concurrent_tx");
+            return Ruling::refused(CONCURRENT_TX);
         }
         let refused = !self.has_credit(owner);
         let guessed = self.guessed.contains(&(charger, tag.to_owned())).then_some(GUESSED_CARD);
@@ -182,26 +183,20 @@ impl Desk {
         let place = self.place(charger, connector).cloned();
         let is_device = place.is_some();
         let place = place.filter(|_| claims(update));
-        let mut entry = Entry::of(Found {
-            start_key: update.start_key.clone(),
-            told_as: None,
-            version: 0,
-            session: new_session(charger, connector, place.as_ref(), update),
-        });
-        entry.new = Some(place.map(|p| p.tariff_id));
-        self.entries.push(entry);
+        let session = new_session(charger, connector, place.as_ref(), update);
+        self.entries.push(Entry::new(session, update.start_key.clone(), place.map(|p| p.tariff_id)));
         let overtaken = self.is_overtaken(n, connector, update.at);
         let ruling = match update.begun_by() {
             _ if !is_device => Ruling::nobodys(NO_DEVICE),
             // It is over: what its customer does now is no matter.
             Some(tag) if overtaken => match self.card_owner(tag) {
-                owner @ Some(_) => Ruling { customer: owner, review: None, refused: false },
+                owner @ Some(_) => Ruling::of(owner),
                 None => Ruling::nobodys(UNKNOWN_TAG),
             },
             Some(tag) => self.ruling(charger, connector, tag),
             None if claims(update) && !update.own_id => Ruling::refused(UNKNOWN_TAG),
             // Nobody claims it yet (2.0.1).
-            None if update.own_id => Ruling { customer: None, review: None, refused: false },
+            None if update.own_id => Ruling::of(None),
             None => Ruling::nobodys(UNKNOWN_TAG),
         };
         ruling.put_on(&mut self.entries[n].session);
@@ -298,6 +293,10 @@ struct Ruling {
 }
 
 impl Ruling {
+    fn of(customer: Option<CustomerId>) -> Self {
+        Self { customer, review: None, refused: false }
+    }
+
     fn refused(why: &'static str) -> Self {
         Self { customer: None, review: Some(why), refused: true }
     }
