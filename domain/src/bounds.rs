@@ -2,7 +2,9 @@
 //! last.
 
 use crate::event::{Phase, TransactionUpdate};
-use crate::meter::{Dated, Doubt, Meter, Point, PointKind, ROUNDED_WH};
+use crate::meter::{Dated, Doubt, Meter, Point, PointKind};
+use crate::point::settle_moments;
+use crate::registers::ROUNDED_WH;
 use crate::session::Session;
 use crate::units::{Timestamp, Wh};
 
@@ -269,14 +271,7 @@ pub fn points_of(update: &TransactionUpdate) -> Vec<Point> {
             points.push(closing);
         }
     }
-    points.sort_unstable();
-    points.dedup_by(|later, kept| {
-        let same = (later.at, later.kind) == (kept.at, kept.kind);
-        if same {
-            kept.value = kept.value.max(later.value);
-        }
-        same
-    });
+    settle_moments(&mut points);
     points
 }
 

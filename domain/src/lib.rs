@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod meter;
 mod meter_text;
 mod point;
+mod registers;
 pub mod seq_nos;
 pub mod session;
 mod stand_in;

@@ -4,7 +4,8 @@ use crate::bands::SLOTS;
 use crate::clock::Clock;
 use crate::doubt::Doubts;
 use crate::drawn::Drawn;
-use crate::meter::{Aside, ChargingState, Meter};
+use crate::meter::{ChargingState, Meter};
+use crate::registers::Aside;
 use crate::stand_in::StandIn;
 use crate::units::{Timestamp, Wh};
 

@@ -155,3 +155,15 @@ impl Point {
         Self { at, kind, value, heard: Heard::default() }
     }
 }
+
+/// Puts points in order; of two values of one kind and moment the larger stays, and how the first came, as in the store.
+pub(crate) fn settle_moments(points: &mut Vec<Point>) {
+    points.sort_unstable();
+    points.dedup_by(|later, kept| {
+        let same = (later.at, later.kind) == (kept.at, kept.kind);
+        if same {
+            kept.value = later.value;
+        }
+        same
+    });
+}
