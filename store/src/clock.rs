@@ -18,8 +18,8 @@ pub(crate) const AHEAD_MS: i64 = 5_000;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// And how often against the database's.
 const COMPARE_EVERY: Duration = Duration::from_secs(30);
-/// From here on a difference is worth a word.
-const WORTH_A_WORD_MS: i64 = 2_000;
+/// From here on a difference of clocks is worth a word.
+pub const CLOCK_OFF_MS: i64 = 2_000;
 /// A push message waits an hour for its next try, at most and with some chance in it.
 const LONGEST_PUSH_WAIT_MS: i64 = 3_600_000 * 5 / 4;
 
@@ -101,7 +101,7 @@ impl Store {
 
     async fn compare_clocks(&self) {
         match self.clock_ahead_ms().await {
-            Ok(ahead) if ahead.abs() >= WORTH_A_WORD_MS => {
+            Ok(ahead) if ahead.abs() >= CLOCK_OFF_MS => {
                 tracing::warn!(
                     ahead_s = ahead / 1000,
                     "the machine's clock differs from the database's: set it right, best by NTP"
@@ -215,7 +215,7 @@ impl Watch {
         let passed_ms = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
         let step = wall.0 - self.wall.0 - passed_ms;
         *self = Self { began: Instant::now(), wall };
-        if step.abs() >= WORTH_A_WORD_MS { step } else { 0 }
+        if step.abs() >= CLOCK_OFF_MS { step } else { 0 }
     }
 }
 

@@ -38,7 +38,7 @@ pub mod settle;
 pub mod statement;
 pub mod tariffs;
 
-pub use clock::now;
+pub use clock::{CLOCK_OFF_MS, now};
 pub use engine::{Db, Store};
 pub use error::{Rule, StoreError};
 pub use failpoint::failpoint;

@@ -56,6 +56,24 @@ pub(crate) async fn lock(db: &mut Db, purchase: PurchaseId) -> Result<Option<Loc
     Ok(Some(Locked { customer: id(&row.customer_id)?, position, pending: row.status == "pending" }))
 }
 
+/// What is kept of a bill, in the order of the columns: `energy_wh`, `waiting_s`, `start_amount`, `energy_amount`,
+/// `waiting_amount`, `adjustment_amount`, `energy_part`, `waiting_part`, `vat_amount`, `amount`.
+pub(crate) fn figures(bill: &Bill) -> [i64; 10] {
+    let (energy_part, waiting_part) = bill.parts();
+    [
+        bill.energy.0,
+        bill.waiting_s,
+        bill.start_amount.0,
+        bill.energy_amount.0,
+        bill.waiting_amount.0,
+        bill.adjustment_amount.0,
+        energy_part.0,
+        waiting_part.0,
+        bill.vat_amount.0,
+        bill.total().0,
+    ]
+}
+
 /// Writes how a locked purchase stands now.
 pub(crate) async fn save(
     db: &mut Db,
@@ -64,8 +82,6 @@ pub(crate) async fn save(
     after: &Position,
     now: Timestamp,
 ) -> Result<()> {
-    let bill = after.bill;
-    let (energy_part, waiting_part) = bill.parts();
     let status = match () {
         () if after.is_refunded() => "refunded",
         () if after.due() == Money::ZERO => "paid",
@@ -74,35 +90,29 @@ pub(crate) async fn save(
     };
     let before = locked.position;
     let changed = on!(db, conn => {
-        sqlx::query(
+        let mut update = sqlx::query(
             "UPDATE purchases SET energy_wh = $2, waiting_s = $3, start_amount = $4, energy_amount = $5, waiting_amount = $6, \
              adjustment_amount = $7, energy_part = $8, waiting_part = $9, vat_amount = $10, amount = $11, paid = $12, \
              refunded = $13, refunded_vat = $14, status = $15, \
              paid_at = CASE WHEN $12 < $11 THEN NULL ELSE COALESCE(paid_at, $16) END \
              WHERE id = $1 AND amount = $17 AND paid = $18 AND refunded = $19",
         )
-        .bind(purchase.to_string())
-        .bind(bill.energy.0)
-        .bind(bill.waiting_s)
-        .bind(bill.start_amount.0)
-        .bind(bill.energy_amount.0)
-        .bind(bill.waiting_amount.0)
-        .bind(bill.adjustment_amount.0)
-        .bind(energy_part.0)
-        .bind(waiting_part.0)
-        .bind(bill.vat_amount.0)
-        .bind(bill.total().0)
-        .bind(after.paid.0)
-        .bind(after.refunded.0)
-        .bind(after.refunded_vat().0)
-        .bind(status)
-        .bind(now.0)
-        .bind(before.bill.total().0)
-        .bind(before.paid.0)
-        .bind(before.refunded.0)
-        .execute(conn)
-        .await?
-        .rows_affected()
+        .bind(purchase.to_string());
+        for figure in figures(&after.bill) {
+            update = update.bind(figure);
+        }
+        update
+            .bind(after.paid.0)
+            .bind(after.refunded.0)
+            .bind(after.refunded_vat().0)
+            .bind(status)
+            .bind(now.0)
+            .bind(before.bill.total().0)
+            .bind(before.paid.0)
+            .bind(before.refunded.0)
+            .execute(conn)
+            .await?
+            .rows_affected()
     });
     if changed == 1 { Ok(()) } else { Err(StoreError::conflict()) }
 }

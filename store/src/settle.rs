@@ -92,24 +92,14 @@ async fn insert(db: &mut Db, paid_by: &[(&Session, CustomerId, DeviceId, Bill)],
         push_rows(&mut sql, paid_by, |row, (session, customer, device, bill)| {
             // Nothing to pay is paid; it must not keep its customer from the next charge.
             let free = bill.total() == Money::ZERO;
-            let (energy_part, waiting_part) = bill.parts();
             row.bind(session.purchase.to_string())
                 .bind(session.id.to_string())
                 .bind(customer.to_string())
-                .bind(device.to_string())
-                .bind(bill.energy.0)
-                .bind(bill.waiting_s)
-                .bind(bill.start_amount.0)
-                .bind(bill.energy_amount.0)
-                .bind(bill.waiting_amount.0)
-                .bind(bill.adjustment_amount.0)
-                .bind(energy_part.0)
-                .bind(waiting_part.0)
-                .bind(bill.vat_amount.0)
-                .bind(bill.total().0)
-                .bind(if free { "paid" } else { "unpaid" })
-                .bind(now.0)
-                .bind(free.then_some(now.0));
+                .bind(device.to_string());
+            for figure in position::figures(bill) {
+                row.bind(figure);
+            }
+            row.bind(if free { "paid" } else { "unpaid" }).bind(now.0).bind(free.then_some(now.0));
         });
         sql.push(" ON CONFLICT (id) DO NOTHING");
         sql.build().execute(conn).await?;

@@ -1,5 +1,6 @@
 //! The REST calls of customers and operators, as an app and an operator make them.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use reqwest::Method;
@@ -159,6 +160,26 @@ impl Operator {
             }
         }
         items
+    }
+
+    /// The messages that are kept of a charger, newest first.
+    pub async fn messages(&self, identity: &str) -> Vec<Value> {
+        let mut messages: Vec<Value> = Vec::new();
+        loop {
+            let before = messages.last().map(|last| format!("&before={}", last["id"])).unwrap_or_default();
+            let page = self.get(&format!("/chargers/{identity}/messages?limit=200{before}")).await.ok();
+            let Value::Array(page) = page else { panic!("no list: {page}") };
+            if page.is_empty() {
+                return messages;
+            }
+            messages.extend(page);
+        }
+    }
+
+    /// The ids of the messages that are kept of a charger.
+    pub async fn message_ids(&self, identity: &str) -> BTreeSet<String> {
+        let messages = self.messages(identity).await;
+        messages.iter().map(|message| message["messageId"].as_str().unwrap().to_owned()).collect()
     }
 }
 

@@ -2,7 +2,6 @@
 //! program goes on by itself.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -135,7 +134,7 @@ async fn runs_full_and_has_room_again(mut world: World, disk: &Disk, mut cluster
     for Sampling { identity, device, customer, transaction, task } in all {
         let (mut charger, acknowledged) = task.await.unwrap();
         let wh = i64::try_from(acknowledged.len()).unwrap();
-        let stored = stored(&world, &identity).await;
+        let stored = world.operator.message_ids(&identity).await;
         let lost: Vec<_> = acknowledged.iter().filter(|id| !stored.contains(*id)).collect();
         assert!(lost.is_empty(), "answered and not there: {lost:?}");
         charger.stop(transaction, wh).await;
@@ -145,19 +144,6 @@ async fn runs_full_and_has_room_again(mut world: World, disk: &Disk, mut cluster
         assert_eq!(tap.errors(&identity), Vec::<String>::new());
     }
     world.finish().await;
-}
-
-/// The message ids that the store has of a charger.
-async fn stored(world: &World, identity: &str) -> BTreeSet<String> {
-    let mut ids = BTreeSet::new();
-    let mut before = String::new();
-    loop {
-        let page = world.operator.get(&format!("/chargers/{identity}/messages?limit=200{before}")).await.ok();
-        let page = page.as_array().unwrap();
-        let Some(last) = page.last() else { return ids };
-        ids.extend(page.iter().map(|message| message["messageId"].as_str().unwrap().to_owned()));
-        before = format!("&before={}", last["id"]);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

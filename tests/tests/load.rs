@@ -1,7 +1,7 @@
 //! Many chargers at once: what was acknowledged is stored, and more than the store takes only slows the sockets down.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,19 +35,6 @@ fn sample(transaction: i64, wh: usize) -> Value {
         "connectorId": 1, "transactionId": transaction,
         "meterValue": [{ "timestamp": now(), "sampledValue": [{ "value": wh.to_string() }] }],
     })
-}
-
-/// The message ids that the store has of a charger.
-async fn stored(world: &World, identity: &str) -> BTreeSet<String> {
-    let mut ids = BTreeSet::new();
-    let mut before = String::new();
-    loop {
-        let page = world.operator.get(&format!("/chargers/{identity}/messages?limit=200{before}")).await.ok();
-        let page = page.as_array().unwrap();
-        let Some(last) = page.last() else { return ids };
-        ids.extend(page.iter().map(|message| message["messageId"].as_str().unwrap().to_owned()));
-        before = format!("&before={}", last["id"]);
-    }
 }
 
 async fn end_all(world: &World, fleet: impl IntoIterator<Item = (RawCharger, i64)>, wh: &BTreeMap<String, usize>) {
@@ -99,7 +86,7 @@ on_both_engines! {
         world.program.restart().await;
         let mut fleet = Vec::new();
         for (identity, (transaction, ids)) in &acknowledged {
-            let stored = stored(world, identity).await;
+            let stored = world.operator.message_ids(identity).await;
             let lost: Vec<_> = ids.iter().filter(|id| !stored.contains(*id)).collect();
             assert!(lost.is_empty(), "acknowledged and not there: {lost:?}");
             fleet.push((RawCharger::connect(&world.tap, identity, Version::V16).await, *transaction));
@@ -141,7 +128,7 @@ on_both_engines! {
             let (charger, transaction) = sender.await.unwrap();
             assert!(!charger.is_closed());
             assert!(world.tap.errors(&charger.identity).is_empty());
-            let stored = stored(world, &charger.identity).await;
+            let stored = world.operator.message_ids(&charger.identity).await;
             let all = (1..=EACH).all(|n| stored.contains(&format!("{}-{n}", charger.identity)));
             assert!(all, "{} has frames that were dropped", charger.identity);
             fleet.push((charger, transaction));

@@ -1,9 +1,10 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use evm_domain::{PurchaseId, Status};
-use evm_store::{purchases, sessions};
+use evm_store::purchases;
 use serde::Deserialize;
 
+use super::charge_of;
 use super::list::Feedback;
 use crate::App;
 use crate::http::auth::Caller;
@@ -36,7 +37,7 @@ pub(crate) async fn feedback(
     short("feedback.description", &feedback.description, 2000)?;
     let mut db = app.store.begin().await?;
     if !purchases::set_feedback(&mut db, caller.customer, purchase, feedback.score, &feedback.description).await? {
-        let session = sessions::of_purchase(&mut db, purchase).await?.filter(|s| s.customer == Some(caller.customer));
+        let session = charge_of(&mut db, caller.customer, purchase).await?;
         let running = session.is_some_and(|session| session.status == Status::Active);
         return Err(if running { Code::ChargeRunning.into() } else { Code::NotFound.into() });
     }

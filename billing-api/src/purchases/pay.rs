@@ -3,9 +3,10 @@ use axum::{Extension, Json};
 use evm_domain::{CustomerId, Money, PurchaseId, Status};
 use evm_store::invoices::{self, CALLBACK_GAP_MS};
 use evm_store::purchases::{self, FromBalance, Unpayable};
-use evm_store::{Db, failpoint, now, sessions};
+use evm_store::{Db, failpoint, now};
 use serde::{Deserialize, Serialize};
 
+use super::charge_of;
 use crate::App;
 use crate::balance::replenish::ToPay;
 use crate::http::auth::Caller;
@@ -134,7 +135,7 @@ async fn from_balance(
 async fn refusal(db: &mut Db, customer: CustomerId, purchase: PurchaseId, why: Unpayable) -> Answer<Problem> {
     Ok(match why {
         Unpayable::NotFound => {
-            let session = sessions::of_purchase(db, purchase).await?.filter(|s| s.customer == Some(customer));
+            let session = charge_of(db, customer, purchase).await?;
             match session.map(|session| session.status) {
                 Some(Status::Active) => Code::ChargeRunning.into(),
                 // Finished before it began: nothing is to be paid.

@@ -2,9 +2,10 @@ use axum::Json;
 use axum::extract::State;
 use evm_domain::{CustomerId, Money, PurchaseId, Status};
 use evm_store::invoices::{self, CUSTOMER_GAP_MS, Invoice, State as InvoiceState};
-use evm_store::{now, purchases, sessions};
+use evm_store::{now, purchases};
 use serde::{Deserialize, Serialize};
 
+use super::charge_of;
 use crate::App;
 use crate::http::auth::Caller;
 use crate::http::extract::{Body, PathId};
@@ -54,7 +55,7 @@ pub(crate) async fn status(
 ) -> Answer<Json<InvoiceStatus>> {
     let mut db = app.store.read().await?;
     let Some(found) = purchases::by_id(&mut db, caller.customer, purchase).await? else {
-        let session = sessions::of_purchase(&mut db, purchase).await?.filter(|s| s.customer == Some(caller.customer));
+        let session = charge_of(&mut db, caller.customer, purchase).await?;
         return match session.filter(|_| body.invoice_id == purchase.to_string()) {
             Some(s) if s.status == Status::Active => {
                 let amount = Mnt(s.bill_at(now(), true).total());

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use evm_bus::{Bus, NatsOptions};
-use evm_store::{Store, StoreError};
+use evm_store::{CLOCK_OFF_MS, Store, StoreError};
 
 use crate::data::{self, Listening, Lock};
 use crate::descriptors::Descriptors;
@@ -22,8 +22,6 @@ const CLOCK_MIN: Duration = Duration::from_secs(1_767_225_600);
 /// Nor more: 2100-01-01.
 const CLOCK_MAX: Duration = Duration::from_secs(4_102_444_800);
 
-/// From here on a difference between the machine's clock and the database's is worth a word.
-const CLOCK_OFF_MS: i64 = 2_000;
 /// An operator may well have more than so many chargers.
 const FEW_CHARGERS: u32 = 1_000;
 
