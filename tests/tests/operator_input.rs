@@ -104,13 +104,13 @@ on_both_engines! {
         let put = async |body: Value| world.operator.send(Method::PUT, path, Some(body)).await;
         let whole = json!({
             "password": "correct-horse-17", "securityProfile": 2, "withoutSubprotocol": "1.6",
-            "timeZone": "Europe/Berlin", "devices": [device("D-1"), with(device("D-2"), "connector", json!(2))],
+            "timeZone": "Europe/Berlin", "freeCharging": true, "devices": [device("D-1"), with(device("D-2"), "connector", json!(2))],
         });
         put(whole).await.ok();
         let first = world.operator.get(path).await.ok();
         for (field, value) in [
             ("passwordSet", json!(true)), ("securityProfile", json!(2)), ("withoutSubprotocol", json!("1.6")),
-            ("timeZone", json!("Europe/Berlin")),
+            ("timeZone", json!("Europe/Berlin")), ("freeCharging", json!(true)),
         ] {
             assert_eq!(first[field], value, "{first}");
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use evm_tests::api::wh;
-use evm_tests::charge::{kept_message, session_is};
+use evm_tests::charge::{kept_message, session_is, sessions_of};
 use evm_tests::charger::at;
 use evm_tests::{Customer, RawCharger, Script, Version, World, eventually, on_both_engines};
 use serde_json::{Value, json};
@@ -114,6 +114,26 @@ on_both_engines! {
             assert_eq!(energies(&customer).await.len(), before + 2);
         }
         assert_eq!(energies(&customer).await, [2000, 2000, 3000, 3000]);
+    }
+
+    async fn an_unknown_card_ends_nobodys_charge(world) {
+        let (mut charger, [customer, other], _) = set_up(world, Version::V16, (1000, 50)).await;
+        let mut script = Script::load("over");
+        for part in ["running", "a strange card"] {
+            script.play(&mut charger, part).await;
+        }
+        let refused = script.answer("strange").clone().ok();
+        assert_eq!(refused["idTagInfo"]["status"], "Invalid", "{refused}");
+        assert_eq!(charger.command("RemoteStopTransaction").await["transactionId"], refused["transactionId"]);
+        script.play(&mut charger, "runs on").await;
+        assert_eq!(energies(&customer).await, [2000]);
+        // Who ends a transaction does not pay for it.
+        assert_eq!(energies(&other).await, [0; 0]);
+        let sessions = sessions_of(&world.operator, "CP-1").await;
+        let of = |tag: &str| sessions.iter().find(|session| session["idTag"] == tag).unwrap();
+        assert_eq!((&of("0BADCAFE")["review"], &of("0BADCAFE")["customerId"]), (&json!("unknown_tag"), &Value::Null));
+        assert_eq!(of("04AABBCC")["review"], Value::Null);
+        assert!(charger.waiting().iter().all(|asked| asked.action != "RemoteStopTransaction"), "only itself");
     }
 
     async fn what_a_charger_samples_after_its_own_stop_is_not_billed(world) {
