@@ -51,16 +51,24 @@ impl Charger {
     /// # Panics
     /// Outside of a Tokio runtime.
     pub fn spawn(config: ChargerConfig) -> Charger {
+        Charger::spawn_watched(config).0
+    }
+
+    /// As [`Charger::spawn`], with its events from the very first on: [`Charger::subscribe`] may come after some.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn spawn_watched(config: ChargerConfig) -> (Charger, broadcast::Receiver<SimEvent>) {
         let identity = config.identity.clone();
         let now = Now { ms: 0, wall: Utc::now() };
         let station = Station::new(config, now);
         let (orders, orders_in) = mpsc::channel(16);
         let (state_out, state) = watch::channel(station.snapshot());
-        let (events, _) = broadcast::channel(station.config.event_capacity);
+        let (events, all_events) = broadcast::channel(station.config.event_capacity);
         let task =
             Task { orders: orders_in, state: state_out, events: events.clone(), station, started: Instant::now() };
         let task = tokio::spawn(task.run()).abort_handle();
-        Charger(Arc::new(Inner { identity, orders, state, events, task }))
+        (Charger(Arc::new(Inner { identity, orders, state, events, task })), all_events)
     }
 
     /// The charger's identity.

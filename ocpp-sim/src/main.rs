@@ -121,8 +121,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut players = JoinSet::new();
     let mut readers = JoinSet::new();
     for number in 1..=args.count {
-        let charger = Charger::spawn(config(&args, number));
-        readers.spawn(print_events(charger.identity().to_owned(), charger.subscribe(), lines.clone()));
+        let (charger, events) = Charger::spawn_watched(config(&args, number));
+        readers.spawn(print_events(charger.identity().to_owned(), events, lines.clone()));
         chargers.push(charger.clone());
         match scenario.clone() {
             Some(scenario) => {

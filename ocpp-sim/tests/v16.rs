@@ -227,6 +227,16 @@ async fn configuration_is_read_and_changed() {
 }
 
 #[tokio::test]
+async fn the_very_first_event_is_heard() {
+    let server = Server::new(Version::V16).await;
+    let (charger, mut events) = Charger::spawn_watched(server.config("CP"));
+    let _peer = server.accept().await;
+    charger.wait_until(LIMIT, |s| s.online).await.unwrap();
+    assert_eq!(events.try_recv(), Ok(SimEvent::Connected));
+    assert!(charger.subscribe().try_recv().is_err());
+}
+
+#[tokio::test]
 async fn a_refused_connection_is_tried_again() {
     let server = Server::new(Version::V16).await;
     server.door.lock().unwrap().refuse = Some(401);
