@@ -1,6 +1,9 @@
 //! Commands of the operator to chargers, in both versions.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use evm_tests::charge::{begin_16, kept_message};
 use evm_tests::charger::{Policy, Reply};
 use evm_tests::{RawCharger, Version, World, on_both_engines};
@@ -178,6 +181,38 @@ on_both_engines! {
         let charger = RawCharger::connect(&world.tap, "CP-4", Version::V16).await;
         world.operator.command("CP-4", "ClearCache", json!({})).await.ok();
         charger.command("ClearCache").await;
+    }
+
+    async fn whoever_asks_while_the_connection_ends_is_told_so_at_once(world) {
+        world.operator.charger("CP-8", 1).await;
+        for round in 0..8 {
+            let charger = world.raw("CP-8", Version::V16).await;
+            let over = Arc::new(AtomicBool::new(false));
+            let askers: Vec<_> = (0..8).map(|_| {
+                let (operator, over) = (world.operator.clone(), over.clone());
+                tokio::spawn(async move {
+                    let mut statuses = Vec::new();
+                    while !over.load(Ordering::Relaxed) || statuses.is_empty() {
+                        statuses.push(operator.command("CP-8", "ClearCache", json!({})).await.status);
+                    }
+                    statuses
+                })
+            }).collect();
+            charger.asked("ClearCache").await;
+            // By turns a farewell and a cut line.
+            match round % 2 {
+                0 => charger.close().await,
+                _ => world.tap.cut("CP-8"),
+            }
+            evm_tests::eventually("the charger to be away", async || {
+                (world.operator.command("CP-8", "ClearCache", json!({})).await.status == 409).then_some(())
+            }).await;
+            over.store(true, Ordering::Relaxed);
+            for asker in askers {
+                let statuses = asker.await.unwrap();
+                assert!(statuses.iter().all(|status| matches!(status, 200 | 409)), "round {round}: {statuses:?}");
+            }
+        }
     }
 
     async fn a_silent_charger_is_504_and_its_late_answer_is_dropped(world) {

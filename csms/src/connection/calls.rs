@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use evm_bus::Command;
 use evm_bus::charger::{ChargerReply, ChargerRequest};
+use evm_bus::{Command, Commands};
 use evm_domain::{Id, SessionId, Timestamp};
 use evm_store::frames::NewFrame;
 use evm_store::remote_starts::{self, Asked};
@@ -306,6 +306,17 @@ impl Connection {
             at: done.sent_at,
         };
         self.note(frame).await;
+    }
+}
+
+/// Answers the commands of a connection that has ended, until it is `over`: none of them is sent.
+pub(super) async fn turn_away(commands: &mut Commands, over: impl Future<Output = ()>) {
+    let mut over = std::pin::pin!(over);
+    loop {
+        tokio::select! {
+            () = &mut over => break,
+            Some(command) = commands.next() => respond(command, &ChargerReply::Disconnected).await,
+        }
     }
 }
 

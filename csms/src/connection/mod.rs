@@ -47,6 +47,8 @@ use crate::registry::{Held, Why};
 const SEND_TIME: Duration = Duration::from_secs(30);
 /// How long the farewell may take.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
+/// How long after a connection's end commands are still answered: whoever asks has read before that it is there.
+const LATE: Duration = Duration::from_secs(2);
 /// Time for what is looked after now and then.
 const LOOK_AROUND: Duration = Duration::from_secs(60);
 
@@ -81,8 +83,12 @@ pub(crate) async fn run(
     let held = Held::new(epoch, shutdown);
     node.registry.hold(charger, &held);
     match Box::pin(announce(node, identity, charger, epoch)).await {
-        None => handshake::refuse(&mut stream, peer, &checked.asked, Refusal::BusDown, node).await,
-        Some(commands) => {
+        None => {
+            handshake::refuse(&mut stream, peer, &checked.asked, Refusal::BusDown, node).await;
+            gone(node, charger, epoch).await;
+        }
+        Some(mut commands) => {
+            let mut last = None;
             if stream.write_all(checked.welcome.as_bytes()).await.is_ok() {
                 tracing::debug!(%identity, epoch, version = version.as_str(), "charger connected");
                 let socket = websocket(stream, checked.rest, node).await;
@@ -107,11 +113,23 @@ pub(crate) async fn run(
                     follow_ups: VecDeque::new(),
                     samples: Samples::Quiet,
                 };
-                let farewell = Box::pin(connection.serve(commands)).await;
-                tracing::debug!(%identity, epoch, farewell, "charger gone");
+                last = Some(Box::pin(connection.serve(&mut commands)).await);
             }
+            let over = async {
+                if let Some((mut socket, (code, farewell))) = last {
+                    close(&mut socket, code, farewell).await;
+                    tracing::debug!(%identity, epoch, farewell, "charger gone");
+                }
+                gone(node, charger, epoch).await;
+                let _ = tokio::time::timeout(LATE, shutdown.cancelled()).await;
+            };
+            Box::pin(calls::turn_away(&mut commands, over)).await;
         }
     }
+}
+
+/// The connection is over: others may know.
+async fn gone(node: &Node, charger: ChargerId, epoch: i64) {
     node.registry.release(charger, epoch);
     node.ingest.disconnect(charger, epoch).await;
 }
@@ -206,11 +224,12 @@ fn farewell(why: Why) -> End {
 }
 
 impl Connection {
-    async fn serve(mut self, mut commands: Commands) -> &'static str {
+    /// Until its end; gives the socket back to be closed.
+    async fn serve(mut self, commands: &mut Commands) -> (Socket, End) {
         let held = self.held.clone();
         let mut ended = std::pin::pin!(held.ended.cancelled());
         let mut timer = Box::pin(tokio::time::sleep_until(self.next_deadline()));
-        let (code, reason) = loop {
+        let end = loop {
             let done = tokio::select! {
                 // The station last: one that never pauses must not keep the others out.
                 biased;
@@ -250,12 +269,7 @@ impl Connection {
         };
         Box::pin(self.give_up(ChargerReply::Disconnected)).await;
         Box::pin(self.say_what_was_left_out()).await;
-        // Those still in the queue were not sent.
-        while let Some(Some(command)) = commands.next().now_or_never() {
-            Box::pin(calls::respond(command, &ChargerReply::Disconnected)).await;
-        }
-        Box::pin(close(&mut self.socket, code, reason)).await;
-        reason
+        (self.socket, end)
     }
 
     fn next_deadline(&self) -> Instant {
