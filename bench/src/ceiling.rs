@@ -31,8 +31,9 @@ async fn serve(stream: TcpStream, buffers: WebSocketConfig) -> anyhow::Result<()
 }
 
 #[allow(clippy::result_large_err, reason = "the library's signature")]
-fn agree(_: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
-    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("ocpp1.6"));
+fn agree(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+    let asked = request.headers().get(SEC_WEBSOCKET_PROTOCOL).cloned();
+    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, asked.unwrap_or(HeaderValue::from_static("ocpp1.6")));
     Ok(response)
 }
 
@@ -43,6 +44,7 @@ fn answer(call: &str) -> String {
         "Heartbeat" => r#"{"currentTime":"2026-01-01T00:00:00.000Z"}"#,
         "BootNotification" => r#"{"status":"Accepted","currentTime":"2026-01-01T00:00:00.000Z","interval":300}"#,
         "StartTransaction" => r#"{"transactionId":1,"idTagInfo":{"status":"Accepted"}}"#,
+        "Authorize" => r#"{"idTagInfo":{"status":"Accepted"}}"#,
         _ => "{}",
     };
     ["[3,\"", id, "\",", payload, "]"].concat()

@@ -9,13 +9,16 @@ use tokio::time::Instant;
 
 use crate::server::Server;
 use crate::socket::Socket;
-use crate::station::Station;
+use crate::station::{Event, Station};
 
 /// What the sockets do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Job {
     Heartbeats,
+    Statuses,
+    Authorizes,
     MeterValues,
+    TransactionEvents,
     Transactions,
 }
 
@@ -117,10 +120,13 @@ pub(crate) async fn each<T: Send + 'static>(
 }
 
 async fn prepare(address: SocketAddr, mut station: Station, job: Job) -> anyhow::Result<(Station, Socket)> {
+    station.is_201 = job == Job::TransactionEvents;
     let mut socket = station.connect(address).await?;
     station.boot(&mut socket).await?;
-    if job == Job::MeterValues {
-        station.start(&mut socket).await?;
+    match job {
+        Job::MeterValues => station.start(&mut socket).await?,
+        Job::TransactionEvents => station.event(&mut socket, Event::Started).await?,
+        _ => {}
     }
     Ok((station, socket))
 }
@@ -129,21 +135,24 @@ async fn work(mut station: Station, mut socket: Socket, job: Job, window: Window
     let mut tally = Tally::default();
     while Instant::now() < window.end {
         match job {
-            Job::Heartbeats => {
+            Job::Heartbeats | Job::Statuses | Job::Authorizes | Job::MeterValues | Job::TransactionEvents => {
                 let asked = Instant::now();
-                station.heartbeat(&mut socket).await?;
-                window.add(&mut tally.frames, asked, Instant::now());
-            }
-            Job::MeterValues => {
-                let asked = Instant::now();
-                station.meter_values(&mut socket).await?;
+                match job {
+                    Job::Statuses => station.status(&mut socket).await?,
+                    Job::Authorizes => station.authorize(&mut socket).await?,
+                    Job::MeterValues => station.meter_values(&mut socket).await?,
+                    Job::TransactionEvents => station.event(&mut socket, Event::Updated).await?,
+                    Job::Heartbeats | Job::Transactions => station.heartbeat(&mut socket).await?,
+                }
                 window.add(&mut tally.frames, asked, Instant::now());
             }
             Job::Transactions => transaction(&mut station, &mut socket, window, &mut tally).await?,
         }
     }
-    if job == Job::MeterValues {
-        station.stop(&mut socket).await?;
+    match job {
+        Job::MeterValues => station.stop(&mut socket).await?,
+        Job::TransactionEvents => station.event(&mut socket, Event::Ended).await?,
+        _ => {}
     }
     socket.close().await;
     Ok((tally, station))

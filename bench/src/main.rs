@@ -53,8 +53,14 @@ struct Args {
 enum Measurement {
     /// Heartbeats a second.
     Heartbeats,
+    /// StatusNotifications a second.
+    Statuses,
+    /// Authorize requests a second.
+    Authorizes,
     /// Durable MeterValues a second, in running charges.
     MeterValues,
+    /// Durable TransactionEvents of OCPP 2.0.1 a second, in running charges.
+    TransactionEvents,
     /// Whole charges a second: StartTransaction, three MeterValues, StopTransaction.
     Transactions,
     /// Memory of a connected idle charger.

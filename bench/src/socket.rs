@@ -23,14 +23,19 @@ pub(crate) fn small_buffers() -> WebSocketConfig {
 pub(crate) struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
-    /// Connects and upgrades with Basic credentials and the subprotocol of 1.6.
-    pub(crate) async fn connect(address: SocketAddr, identity: &str, password: &str) -> anyhow::Result<Self> {
+    /// Connects and upgrades with Basic credentials and this subprotocol.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        identity: &str,
+        password: &str,
+        protocol: &'static str,
+    ) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await.context("no connection")?;
         stream.set_nodelay(true)?;
         let mut request = format!("ws://{address}/ocpp/{identity}").into_client_request()?;
         let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{identity}:{password}"));
         request.headers_mut().insert(AUTHORIZATION, format!("Basic {credentials}").parse()?);
-        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, "ocpp1.6".parse()?);
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol.parse()?);
         let upgrade = Box::pin(client_async_with_config(request, stream, Some(small_buffers())));
         let (socket, _) = upgrade.await.with_context(|| format!("{identity} was not let in"))?;
         Ok(Self(socket))

@@ -1,4 +1,4 @@
-//! What a charging point of OCPP 1.6 says, put together from ready pieces so that the load costs little.
+//! What a charging point says in OCPP 1.6, and its charges in 2.0.1, put together from ready pieces so that the load costs little.
 
 use std::net::SocketAddr;
 
@@ -12,11 +12,21 @@ pub(crate) const PASSWORD: &str = "0123456789abcdef";
 /// One day; the clock goes round.
 const DAY_SECONDS: u32 = 86_400;
 
+/// What a TransactionEvent of 2.0.1 tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    Started,
+    Updated,
+    Ended,
+}
+
 /// A charging point with one connector, and one card that starts its charges.
 #[derive(Debug, Clone)]
 pub(crate) struct Station {
     /// Its OCPP identity.
     pub(crate) identity: String,
+    /// Whether it speaks 2.0.1.
+    pub(crate) is_201: bool,
     /// Begins its charges: its card, or what a start told.
     pub(crate) tag: String,
     /// Yesterday, `YYYY-MM-DD`: its clock goes one second a frame and never passes the real one.
@@ -37,6 +47,7 @@ impl Station {
         let yesterday = Utc::now().date_naive().checked_sub_days(Days::new(1)).unwrap_or_default();
         Self {
             identity,
+            is_201: false,
             tag,
             day: yesterday.to_string(),
             seconds: 0,
@@ -49,7 +60,8 @@ impl Station {
 
     /// Connects.
     pub(crate) async fn connect(&self, address: SocketAddr) -> anyhow::Result<Socket> {
-        Socket::connect(address, &self.identity, PASSWORD).await
+        let protocol = if self.is_201 { "ocpp2.0.1" } else { "ocpp1.6" };
+        Socket::connect(address, &self.identity, PASSWORD, protocol).await
     }
 
     /// The message id of a CALL.
@@ -83,7 +95,11 @@ impl Station {
 
     /// BootNotification, to be accepted.
     pub(crate) async fn boot(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
-        let payload = r#""chargePointVendor":"Bench","chargePointModel":"One","firmwareVersion":"1.0""#;
+        let payload = if self.is_201 {
+            r#""reason":"PowerUp","chargingStation":{"vendorName":"Bench","model":"One","firmwareVersion":"1.0"}"#
+        } else {
+            r#""chargePointVendor":"Bench","chargePointModel":"One","firmwareVersion":"1.0""#
+        };
         let answer = self.call(socket, "BootNotification", &[payload]).await?;
         ensure!(answer.contains(r#""Accepted""#), "{} was not accepted: {answer}", self.identity);
         Ok(())
@@ -93,6 +109,62 @@ impl Station {
     pub(crate) async fn heartbeat(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
         let answer = self.call(socket, "Heartbeat", &[]).await?;
         ensure!(answer.contains(r#""currentTime":""#), "a Heartbeat without the time: {answer}");
+        Ok(())
+    }
+
+    /// StatusNotification of the connector: by turns it can be used, and a car is plugged in.
+    pub(crate) async fn status(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
+        let status = if self.sent.is_multiple_of(2) { "Available" } else { "Preparing" };
+        let time = self.time();
+        let payload =
+            [r#""connectorId":1,"errorCode":"NoError","status":""#, status, r#"","timestamp":""#, &time, "\""];
+        self.call(socket, "StatusNotification", &payload).await?;
+        self.acknowledged.push(self.sent);
+        Ok(())
+    }
+
+    /// Authorize with the station's card, to be accepted.
+    pub(crate) async fn authorize(&mut self, socket: &mut Socket) -> anyhow::Result<()> {
+        let tag = self.tag.clone();
+        let answer = self.call(socket, "Authorize", &[r#""idTag":""#, &tag, "\""]).await?;
+        ensure!(answer.contains(r#""Accepted""#), "the card of {} was not accepted: {answer}", self.identity);
+        self.acknowledged.push(self.sent);
+        Ok(())
+    }
+
+    /// TransactionEvent of a charge with the station's card: register and power.
+    pub(crate) async fn event(&mut self, socket: &mut Socket, event: Event) -> anyhow::Result<()> {
+        self.register += 1;
+        let (time, register, tag, seq_no) =
+            (self.time(), self.register.to_string(), self.tag.clone(), self.sent.to_string());
+        let (kind, trigger, state) = match event {
+            Event::Started => ("Started", "Authorized", "Charging"),
+            Event::Updated => ("Updated", "MeterValuePeriodic", "Charging"),
+            Event::Ended => ("Ended", "EVDeparted", "Idle"),
+        };
+        let card = [r#","idToken":{"idToken":""#, &tag, r#"","type":"ISO14443"}"#];
+        let payload = [
+            r#""eventType":""#,
+            kind,
+            r#"","timestamp":""#,
+            &time,
+            r#"","triggerReason":""#,
+            trigger,
+            r#"","seqNo":"#,
+            &seq_no,
+            r#","transactionInfo":{"transactionId":"T-1","chargingState":""#,
+            state,
+            r#""},"evse":{"id":1,"connectorId":1},"meterValue":[{"timestamp":""#,
+            &time,
+            r#"","sampledValue":[{"value":"#,
+            &register,
+            r#","context":"Sample.Periodic","measurand":"Energy.Active.Import.Register","unitOfMeasure":{"unit":"Wh"}},{"value":3600.0,"context":"Sample.Periodic","measurand":"Power.Active.Import","unitOfMeasure":{"unit":"W"}}]}]"#,
+        ];
+        let card = if event == Event::Started { &card[..] } else { &[] };
+        self.call(socket, "TransactionEvent", &[&payload[..], card].concat()).await?;
+        if event == Event::Updated {
+            self.acknowledged.push(self.sent);
+        }
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Heartbeats, durable MeterValues and whole transactions a second, in a closed loop.
+//! Messages of each kind and whole transactions a second, in a closed loop.
 
 use anyhow::Context;
 
@@ -8,9 +8,12 @@ use crate::server::{Kind, Server};
 use crate::table::{Row, Table, grouped, percent};
 use crate::{Measurement, register, verify};
 
-const JOBS: [(Measurement, Job); 3] = [
+const JOBS: [(Measurement, Job); 6] = [
     (Measurement::Heartbeats, Job::Heartbeats),
+    (Measurement::Statuses, Job::Statuses),
+    (Measurement::Authorizes, Job::Authorizes),
     (Measurement::MeterValues, Job::MeterValues),
+    (Measurement::TransactionEvents, Job::TransactionEvents),
     (Measurement::Transactions, Job::Transactions),
 ];
 
@@ -33,7 +36,10 @@ pub(crate) async fn run(bench: &Bench, table: &mut Table) -> anyhow::Result<()> 
 fn name(job: Job) -> &'static str {
     match job {
         Job::Heartbeats => "Heartbeat",
+        Job::Statuses => "StatusNotification",
+        Job::Authorizes => "Authorize",
         Job::MeterValues => "MeterValues",
+        Job::TransactionEvents => "TransactionEvent",
         Job::Transactions => "transaction",
     }
 }
@@ -57,7 +63,7 @@ async fn ours(engine: &Engine, job: Job, sockets: u32, seconds: u64) -> anyhow::
         let store = engine.open().await?;
         let found = verify::kept(&store, &stations).await.with_context(|| format!("{}: not all kept", engine.name))?;
         store.close().await;
-        eprintln!("  {} acknowledged MeterValues, all found in {}", grouped(found), engine.name);
+        eprintln!("  {} acknowledged messages, all found in {}", grouped(found), engine.name);
     }
     Ok(tally)
 }

@@ -10,7 +10,7 @@ use crate::station::Station;
 /// Frames a page.
 const PAGE: i64 = 10_000;
 
-/// Finds every acknowledged MeterValues frame, and audits the store. The count of frames found comes back.
+/// Finds every acknowledged message that is to be kept, and audits the store. The count of frames found comes back.
 pub(crate) async fn kept(store: &Store, stations: &[Station]) -> anyhow::Result<u64> {
     let mut db = store.read().await?;
     let mut found = 0;
@@ -27,7 +27,7 @@ pub(crate) async fn kept(store: &Store, stations: &[Station]) -> anyhow::Result<
             if let Some(odd) = page.iter().find(|frame| frame.problem.is_some()) {
                 bail!("{} was set aside: {:?}", odd.message_id, odd.problem);
             }
-            ids.extend(page.into_iter().filter(|frame| frame.action == "MeterValues").map(|frame| frame.message_id));
+            ids.extend(page.into_iter().filter(|frame| frame.incoming).map(|frame| frame.message_id));
         }
         for n in &station.acknowledged {
             let id = station.message_id(*n);
