@@ -251,7 +251,7 @@ pub struct Command {
 
 enum Reply {
     Local(tokio::sync::oneshot::Sender<Vec<u8>>),
-    Nats(nats::NatsReply),
+    Nats(Box<nats::NatsReply>),
 }
 
 impl Command {

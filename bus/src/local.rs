@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_channel::mpsc as queue;
+use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +19,7 @@ pub struct LocalBus(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     /// Who serves a subject.
-    servers: Mutex<Table<mpsc::Sender<Command>>>,
+    servers: Mutex<Table<queue::Sender<Command>>>,
     /// Who listens, by pattern as written.
     listeners: Mutex<Table<Listener>>,
     /// Hub connections by user.
@@ -77,7 +79,8 @@ fn cost(message: &Message) -> usize {
 
 impl LocalBus {
     pub(crate) fn serve(&self, subject: &str) -> LocalCommands {
-        let (sender, receiver) = mpsc::channel(COMMAND_QUEUE);
+        // Tokio's channel takes kilobytes before anything is in it, and a charger seldom gets a command.
+        let (sender, receiver) = queue::channel(COMMAND_QUEUE - 1);
         let registration = self.register(Kind::Server, subject, |id| {
             add(&self.0.servers, subject, id, sender);
         });
@@ -85,25 +88,28 @@ impl LocalBus {
     }
 
     pub(crate) async fn ask(&self, subject: &str, payload: Vec<u8>, deadline: Duration) -> Result<Vec<u8>, AskError> {
-        let server = {
-            let servers = lock(&self.0.servers);
-            let serving = servers.get(subject).ok_or(AskError::NoResponder)?;
-            pick(self.next_id(), serving).ok_or(AskError::NoResponder)?.1.clone()
-        };
         let (asker, answer) = oneshot::channel();
         let command = Command { payload, reply: Reply::Local(asker) };
-        server.try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                self.0.dropped.fetch_add(1, Ordering::Relaxed);
-                AskError::Down("too many commands wait".to_owned())
-            }
-            mpsc::error::TrySendError::Closed(_) => AskError::NoResponder,
-        })?;
+        self.hand_over(subject, command)?;
         match tokio::time::timeout(deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             // Dropped unanswered, or late: either way nobody knows what became of it.
             Ok(Err(_)) | Err(_) => Err(AskError::Timeout),
         }
+    }
+
+    fn hand_over(&self, subject: &str, command: Command) -> Result<(), AskError> {
+        let turn = self.next_id();
+        let mut servers = lock(&self.0.servers);
+        let serving = servers.get_mut(subject).ok_or(AskError::NoResponder)?;
+        let (_, server) = pick(turn, serving).ok_or(AskError::NoResponder)?;
+        server.try_send(command).map_err(|error| {
+            if error.is_disconnected() {
+                return AskError::NoResponder;
+            }
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            AskError::Down("too many commands wait".to_owned())
+        })
     }
 
     pub(crate) fn publish(&self, message: Message) {
@@ -119,8 +125,8 @@ impl LocalBus {
                 }
             }
         }
-        for members in queues.values() {
-            if let Some(listener) = pick(turn, members) {
+        for mut members in queues.into_values() {
+            if let Some(listener) = pick(turn, &mut members) {
                 self.deliver(listener, &message);
             }
         }
@@ -197,9 +203,9 @@ fn patterns(subject: &str) -> Vec<String> {
 }
 
 /// One of them, another at each turn.
-fn pick<T>(turn: u64, among: &[T]) -> Option<&T> {
+fn pick<T>(turn: u64, among: &mut [T]) -> Option<&mut T> {
     let count = u64::try_from(among.len()).ok().filter(|count| *count > 0)?;
-    among.get(usize::try_from(turn % count).ok()?)
+    among.get_mut(usize::try_from(turn % count).ok()?)
 }
 
 /// No code panics while it holds one of these locks; were it so, the table would still be whole.
@@ -247,14 +253,14 @@ impl Drop for Registration {
 }
 
 pub(crate) struct LocalCommands {
-    receiver: mpsc::Receiver<Command>,
+    receiver: queue::Receiver<Command>,
     _registration: Registration,
 }
 
 impl LocalCommands {
     pub(crate) async fn next(&mut self) -> Option<Command> {
         loop {
-            let command = self.receiver.recv().await?;
+            let command = self.receiver.next().await?;
             if !matches!(&command.reply, Reply::Local(asker) if asker.is_closed()) {
                 return Some(command);
             }

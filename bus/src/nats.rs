@@ -291,7 +291,7 @@ impl NatsCommands {
             if let Some(subject) = message.reply {
                 let reply = NatsReply { client: self.client.clone(), subject: subject.to_string() };
                 let payload = message.payload.into();
-                return Some(Command { payload, reply: Reply::Nats(reply) });
+                return Some(Command { payload, reply: Reply::Nats(Box::new(reply)) });
             }
         }
     }

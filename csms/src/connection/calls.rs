@@ -169,7 +169,7 @@ impl Connection {
         let text = frame::call(&id, &action, payload);
         self.told_secrets.extend(secrets::told(payload));
         self.told_secrets.drain(..self.told_secrets.len().saturating_sub(MOST_SECRETS));
-        self.outstanding = Some(Outstanding {
+        self.outstanding = Some(Box::new(Outstanding {
             id,
             payload: self.kept(&payload.to_string()),
             action,
@@ -177,7 +177,7 @@ impl Connection {
             deadline: now + timeout,
             alive_by: is_customers.then(|| (now, now + pong_time(self.node.config.ping_every))),
             asker,
-        });
+        }));
         self.send(text).await?;
         if is_customers { self.ping_along().await } else { Ok(()) }
     }

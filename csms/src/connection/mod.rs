@@ -55,15 +55,30 @@ const LOOK_AROUND: Duration = Duration::from_secs(60);
 type Socket = WebSocketStream<Intake>;
 
 /// Serves one socket from its first byte to its last.
-pub(crate) async fn run(
+pub(crate) async fn run(stream: TcpStream, peer: IpAddr, place: Place, node: &Arc<Node>, shutdown: &CancellationToken) {
+    // What it takes to let a station in is large, and gone once it is in.
+    let Some((connection, mut commands)) = Box::pin(let_in(stream, peer, place, node, shutdown)).await else { return };
+    let (charger, epoch) = (connection.charger, connection.epoch);
+    let (mut socket, (code, farewell)) = connection.serve(&mut commands).await;
+    let over = async {
+        close(&mut socket, code, farewell).await;
+        tracing::debug!(%charger, epoch, farewell, "charger gone");
+        gone(node, charger, epoch).await;
+        late(shutdown).await;
+    };
+    Box::pin(calls::turn_away(&mut commands, over)).await;
+}
+
+/// Lets a station in; `None`: it was refused, or is gone.
+async fn let_in(
     mut stream: TcpStream,
     peer: IpAddr,
     place: Place,
     node: &Arc<Node>,
     shutdown: &CancellationToken,
-) {
+) -> Option<(Box<Connection>, Commands)> {
     let _ = stream.set_nodelay(true);
-    let Some(checked) = Box::pin(handshake::check(&mut stream, peer, place, node)).await else { return };
+    let checked = Box::pin(handshake::check(&mut stream, peer, place, node)).await?;
     let (charger, identity) = (checked.charger, &checked.asked.identity);
     let Some(version) = checked.version else {
         node.door.tell(&checked.asked, Refusal::NoVersion);
@@ -71,61 +86,59 @@ pub(crate) async fn run(
             let mut socket = websocket(stream, checked.rest, node).await;
             close(&mut socket, CloseCode::Protocol, "no common subprotocol").await;
         }
-        return;
+        return None;
     };
     // Noted before it is welcomed: with the store down it is refused, and keeps what it has to say.
     let network = evm_ports::prefix(checked.asked.address).to_string();
     let arrival = Arrival { charger, version: version.as_str(), network, password_used: checked.password_used };
     let Some(connected) = node.ingest.connect(arrival).await else {
-        return handshake::refuse(&mut stream, peer, &checked.asked, Refusal::StoreDown, node).await;
+        handshake::refuse(&mut stream, peer, &checked.asked, Refusal::StoreDown, node).await;
+        return None;
     };
     let (epoch, away_since) = (connected.epoch, connected.away_since);
     let held = Held::new(epoch, shutdown);
     node.registry.hold(charger, &held);
-    match Box::pin(announce(node, identity, charger, epoch)).await {
-        None => {
-            handshake::refuse(&mut stream, peer, &checked.asked, Refusal::BusDown, node).await;
+    let Some(mut commands) = announce(node, identity, charger, epoch).await else {
+        handshake::refuse(&mut stream, peer, &checked.asked, Refusal::BusDown, node).await;
+        gone(node, charger, epoch).await;
+        return None;
+    };
+    if stream.write_all(checked.welcome.as_bytes()).await.is_err() {
+        let over = async {
             gone(node, charger, epoch).await;
-        }
-        Some(mut commands) => {
-            let mut last = None;
-            if stream.write_all(checked.welcome.as_bytes()).await.is_ok() {
-                tracing::debug!(%identity, epoch, version = version.as_str(), "charger connected");
-                let socket = websocket(stream, checked.rest, node).await;
-                let connection = Connection {
-                    node: node.clone(),
-                    socket,
-                    charger,
-                    identity: identity.clone(),
-                    epoch,
-                    version,
-                    held,
-                    booted: checked.booted,
-                    away: (away_since, evm_store::now()),
-                    setup: None,
-                    heard_at: Instant::now(),
-                    outstanding: None,
-                    told_secrets: Vec::new(),
-                    allowance: node.allowances.of(charger),
-                    pings: Pings::default(),
-                    resumes_at: None,
-                    left_out_at: Instant::now(),
-                    follow_ups: VecDeque::new(),
-                    samples: Samples::Quiet,
-                };
-                last = Some(Box::pin(connection.serve(&mut commands)).await);
-            }
-            let over = async {
-                if let Some((mut socket, (code, farewell))) = last {
-                    close(&mut socket, code, farewell).await;
-                    tracing::debug!(%identity, epoch, farewell, "charger gone");
-                }
-                gone(node, charger, epoch).await;
-                let _ = tokio::time::timeout(LATE, shutdown.cancelled()).await;
-            };
-            Box::pin(calls::turn_away(&mut commands, over)).await;
-        }
+            late(shutdown).await;
+        };
+        calls::turn_away(&mut commands, over).await;
+        return None;
     }
+    tracing::debug!(%identity, %charger, epoch, version = version.as_str(), "charger connected");
+    let connection = Connection {
+        node: node.clone(),
+        socket: websocket(stream, checked.rest, node).await,
+        charger,
+        identity: identity.clone(),
+        epoch,
+        version,
+        held,
+        booted: checked.booted,
+        away: (away_since, evm_store::now()),
+        setup: None,
+        heard_at: Instant::now(),
+        outstanding: None,
+        told_secrets: Vec::new(),
+        allowance: node.allowances.of(charger),
+        pings: Pings::default(),
+        resumes_at: None,
+        left_out_at: Instant::now(),
+        follow_ups: VecDeque::new(),
+        samples: Samples::Quiet,
+    };
+    Some((Box::new(connection), commands))
+}
+
+/// While whoever read before that the station is there may still ask it.
+async fn late(shutdown: &CancellationToken) {
+    let _ = tokio::time::timeout(LATE, shutdown.cancelled()).await;
 }
 
 /// The connection is over: others may know.
@@ -197,7 +210,7 @@ struct Connection {
     /// What is being set at the station; `None` before its boot.
     setup: Option<Setup>,
     heard_at: Instant,
-    outstanding: Option<Outstanding>,
+    outstanding: Option<Box<Outstanding>>,
     /// Passwords that the station was told here: it may tell them again in any place.
     told_secrets: Vec<String>,
     allowance: Arc<Allowance>,
@@ -225,7 +238,7 @@ fn farewell(why: Why) -> End {
 
 impl Connection {
     /// Until its end; gives the socket back to be closed.
-    async fn serve(mut self, commands: &mut Commands) -> (Socket, End) {
+    async fn serve(mut self: Box<Self>, commands: &mut Commands) -> (Socket, End) {
         let held = self.held.clone();
         let mut ended = std::pin::pin!(held.ended.cancelled());
         let mut timer = Box::pin(tokio::time::sleep_until(self.next_deadline()));
