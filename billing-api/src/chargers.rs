@@ -1,5 +1,7 @@
 //! Commands to chargers, wherever their sockets are.
 
+use std::time::Duration;
+
 use evm_bus::charger::{ChargerReply, ChargerRequest};
 use evm_bus::{AskError, subject};
 
@@ -16,6 +18,24 @@ pub(crate) enum Failed {
     NoAnswer,
 }
 
+/// How often a command that waits is looked after. One that was answered comes sooner than the look after the next.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Done once the connection that was asked has been over for a while.
+async fn is_gone(app: &App, identity: &str, epoch: i64) {
+    let mut gone = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if gone {
+            return;
+        }
+        let Ok(mut db) = app.store.read().await else { continue };
+        if let Ok(charger) = evm_store::chargers::by_identity(&mut db, identity).await {
+            gone = charger.is_none_or(|charger| !charger.online || charger.epoch != epoch);
+        }
+    }
+}
+
 /// Asks the charger at its newest connection.
 pub(crate) async fn ask(
     app: &App,
@@ -25,7 +45,12 @@ pub(crate) async fn ask(
 ) -> Result<ChargerReply, Failed> {
     let Ok(payload) = serde_json::to_vec(&request) else { return Err(Failed::Offline) };
     let subject = subject::command(identity, epoch);
-    match app.bus.ask(&subject, payload, app.config.command_timeout).await {
+    let answer = tokio::select! {
+        answer = app.bus.ask(&subject, payload, app.config.command_timeout) => answer,
+        // The node that held its socket died, or is cut off from the bus: nobody answers any more.
+        () = is_gone(app, identity, epoch) => Err(AskError::Timeout),
+    };
+    match answer {
         Ok(answer) => match serde_json::from_slice(&answer) {
             Ok(ChargerReply::NoAnswer) => Err(Failed::NoAnswer),
             Ok(ChargerReply::Disconnected) => Err(Failed::Offline),

@@ -207,6 +207,22 @@ impl Bus {
         }
     }
 
+    /// Whether a server stands between those who use it.
+    pub fn has_server(&self) -> bool {
+        matches!(self, Bus::Nats(_))
+    }
+
+    /// Waits until something sent has come back by the server. Nothing tells sooner that its packets go nowhere.
+    ///
+    /// # Errors
+    /// [`BusError::Down`] where the connection is known to be broken, or after 5 s.
+    pub async fn reach(&self) -> Result<(), BusError> {
+        match self {
+            Bus::Local(_) => Ok(()),
+            Bus::Nats(nats) => nats.round_trip().await,
+        }
+    }
+
     /// Whether messages can go through now.
     pub fn healthy(&self) -> bool {
         match self {

@@ -162,7 +162,7 @@ impl NatsBus {
         });
     }
 
-    async fn round_trip(&self) -> Result<(), BusError> {
+    pub(crate) async fn round_trip(&self) -> Result<(), BusError> {
         if !self.healthy() {
             return Err(BusError::Down("not connected".to_owned()));
         }

@@ -12,6 +12,7 @@ mod listener;
 mod live;
 mod ocpp;
 mod registry;
+mod severed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,6 +109,7 @@ struct Node {
     guesses: guesses::Guesses,
     /// For the long messages of all sockets.
     room: Arc<tokio::sync::Semaphore>,
+    severed: severed::Severed,
 }
 
 /// Serves chargers until `shutdown`, then closes their sockets.
@@ -127,7 +129,8 @@ pub async fn run(
     let door = handshake::Door::new(&config);
     let (allowances, room) = (allowance::Allowances::default(), connection::room(config.max_room));
     let guesses = guesses::Guesses::default();
-    let node = Arc::new(Node { id, store, bus, config, door, registry, ingest, allowances, guesses, room });
+    let severed = severed::Severed::default();
+    let node = Arc::new(Node { id, store, bus, config, door, registry, ingest, allowances, guesses, room, severed });
     live::renew_node(&node).await?;
     let work = live::start(&node, &shutdown);
     listener::run(listener, node.clone(), shutdown).await;

@@ -14,7 +14,7 @@ use evm_store::{Result, chargers, credit, frames, leases, outbox, remote_starts,
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::Node;
+use crate::{Node, severed};
 
 const NODE_RENEWS: Duration = Duration::from_secs(5);
 /// A little more than between two renewals, so that nothing heard is left out.
@@ -42,6 +42,8 @@ pub(crate) fn start(node: &Arc<Node>, shutdown: &CancellationToken) -> impl Futu
         let (node, shutdown) = (node.clone(), shutdown.clone());
         tracker.spawn(async move { repeat(kind, &node, &shutdown).await });
     }
+    let (watching, until) = (node.clone(), shutdown.clone());
+    tracker.spawn(async move { severed::watch(&watching, &until).await });
     let (listening, shutdown) = (node.clone(), shutdown.clone());
     tracker.spawn(async move { close_replaced(&listening, &shutdown).await });
     tracker.close();
@@ -219,6 +221,7 @@ async fn forget(node: &Node) -> Result<()> {
     }
     let mut db = node.store.begin().await?;
     remote_starts::forget(&mut db, before(now, node.config.keep_frames)).await?;
+    leases::forget_old(&mut db).await?;
     outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;
     db.commit().await
 }

@@ -15,6 +15,8 @@ pub(crate) enum Why {
     Replaced,
     /// What the station says cannot be stored now.
     StoreDown,
+    /// No command reaches this node.
+    Severed,
     /// The program ends.
     Shutdown,
 }

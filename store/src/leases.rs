@@ -9,6 +9,8 @@ use crate::{Result, now};
 /// A node that does not renew its lease `node:{id}` for so long is dead, and its chargers are offline.
 pub const NODE_TTL_MS: i64 = 20_000;
 
+const DAY_MS: i64 = 24 * 3_600_000;
+
 /// Takes or renews a lease, by the clock that all nodes share. `false`: somebody else holds it. One that ends later than
 /// it could if it were taken now was taken by a clock that was ahead, and is nobody's.
 pub async fn take(db: &mut Db, name: &str, holder: &str, ttl_ms: i64) -> Result<bool> {
@@ -32,10 +34,28 @@ pub async fn take(db: &mut Db, name: &str, holder: &str, ttl_ms: i64) -> Result<
     Ok(changed > 0)
 }
 
+/// Whether there is a lease whose name begins with `prefix`, beside this one, that has not run out.
+pub async fn others(db: &mut Db, prefix: &str, mine: &str) -> Result<bool> {
+    let clock = db.clock_sql("$3");
+    let sql = format!("SELECT name FROM leases WHERE name LIKE $1 AND name <> $2 AND expires_at > {clock} LIMIT 1");
+    let row: Option<(String,)> = on!(db, conn => {
+        sqlx::query_as(AssertSqlSafe(sql)).bind(format!("{prefix}%")).bind(mine).bind(now().0).fetch_optional(conn).await?
+    });
+    Ok(row.is_some())
+}
+
 /// Gives a lease back, so that another node need not wait for its end.
 pub async fn give_back(db: &mut Db, name: &str, holder: &str) -> Result<()> {
     on!(db, conn => {
         sqlx::query("DELETE FROM leases WHERE name = $1 AND holder = $2").bind(name).bind(holder).execute(conn).await?;
+    });
+    Ok(())
+}
+
+/// Forgets the leases of nodes that are gone for a day.
+pub async fn forget_old(db: &mut Db) -> Result<()> {
+    on!(db, conn => {
+        sqlx::query("DELETE FROM leases WHERE expires_at < $1").bind(now().plus_millis(-DAY_MS).0).execute(conn).await?;
     });
     Ok(())
 }

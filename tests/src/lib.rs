@@ -31,6 +31,7 @@ pub mod sqlite;
 pub mod sse;
 pub mod tap;
 pub mod upgrade;
+pub mod wire;
 pub mod world;
 
 pub use api::{Answer, Customer, Operator};

@@ -163,6 +163,9 @@ fn limits(node: &Node) -> WebSocketConfig {
 
 /// Makes the socket reachable for commands and tells other nodes that older ones are over.
 async fn announce(node: &Node, identity: &str, charger: ChargerId, epoch: i64) -> Option<Commands> {
+    if node.severed.is_so() {
+        return None;
+    }
     match node.bus.serve(&subject::command(identity, epoch)).await {
         Ok(commands) => {
             let news = format!("{charger} {epoch}");
@@ -231,7 +234,7 @@ type End = (CloseCode, &'static str);
 fn farewell(why: Why) -> End {
     match why {
         Why::Replaced => (CloseCode::Policy, "a newer connection took its place"),
-        Why::StoreDown => (CloseCode::Again, "try again"),
+        Why::StoreDown | Why::Severed => (CloseCode::Again, "try again"),
         Why::Shutdown => (CloseCode::Restart, "the central system restarts"),
     }
 }

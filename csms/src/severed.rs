@@ -1,0 +1,95 @@
+//! Whether commands still reach this node over the bus. One whose packets go nowhere would hold its chargers for nothing:
+//! where another node is reached, it lets them go there.
+//!
+//! Who is reached says so by a lease that is short and renewed at each answer, so that a bus that nobody reaches, which
+//! comes back sooner if nobody runs about, is told from one that this node alone does not reach.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use evm_store::{Result, leases};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::Node;
+use crate::registry::Why;
+
+/// How often it is tried.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Without an answer for so long a node is not reached; longer than [`LEASE_MS`].
+const SEVERED: Duration = Duration::from_secs(3);
+/// How long an answer counts for others.
+const LEASE_MS: i64 = 2_500;
+/// The leases of those who are reached; also how they are told from others.
+const LEASES: &str = "reached:";
+
+/// Whether this node lets no charger in because nobody reaches it.
+#[derive(Debug, Default)]
+pub(crate) struct Severed(AtomicBool);
+
+impl Severed {
+    pub(crate) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Watches until `shutdown`.
+pub(crate) async fn watch(node: &Arc<Node>, shutdown: &CancellationToken) {
+    if !node.bus.has_server() {
+        return;
+    }
+    let lease = format!("{LEASES}{}", node.id);
+    let (mut answered, mut looked) = (Instant::now(), Instant::now());
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = shutdown.cancelled() => break,
+        }
+        let is_reached = matches!(timeout(PATIENCE, node.bus.reach()).await, Ok(Ok(())));
+        // A process that slept, or that the machine gave no time, knows nothing of the bus.
+        let slept = looked.elapsed() > EVERY + PATIENCE + EVERY;
+        looked = Instant::now();
+        if is_reached || slept {
+            answered = looked;
+        }
+        let done = match is_reached {
+            true => note_reached(node, &lease).await,
+            false if answered.elapsed() >= SEVERED => let_go(node, &lease).await,
+            false => Ok(()),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "who is reached over the bus is not known");
+        }
+    }
+    let _ = timeout(PATIENCE, give_back(node, &lease)).await;
+}
+
+async fn note_reached(node: &Node, lease: &str) -> Result<()> {
+    if node.severed.0.swap(false, Ordering::Relaxed) {
+        tracing::warn!("commands reach this node again");
+    }
+    let mut db = node.store.begin().await?;
+    leases::take(&mut db, lease, &node.id, LEASE_MS).await?;
+    db.commit().await
+}
+
+async fn give_back(node: &Node, lease: &str) -> Result<()> {
+    let mut db = node.store.begin().await?;
+    leases::give_back(&mut db, lease, &node.id).await?;
+    db.commit().await
+}
+
+/// Closes all chargers' sockets where another node is reached.
+async fn let_go(node: &Node, lease: &str) -> Result<()> {
+    let others = leases::others(&mut node.store.read().await?, LEASES, lease).await?;
+    if others && !node.severed.0.swap(true, Ordering::Relaxed) {
+        tracing::error!("no command reaches this node over the bus, and another is reached: its chargers are let go");
+    }
+    if others {
+        node.registry.end_all(Why::Severed);
+    }
+    Ok(())
+}
