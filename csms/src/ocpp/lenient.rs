@@ -1,9 +1,12 @@
 //! Readers that take what real stations send: numbers as text, text as numbers, `null` for absent, one object
 //! where a list is due, times without a zone.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use std::borrow::Cow;
+
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 use evm_domain::Timestamp;
 use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use serde_json::Value;
 
 /// The longest text kept of a station's own words.
@@ -16,14 +19,23 @@ pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// A text or number as text, without control characters and outer spaces; `None` where empty.
 pub(super) fn text(value: &Value, name: &str) -> Option<String> {
+    word(value, name).map(Cow::into_owned)
+}
+
+/// [`text`], for a look: most texts are as they should be, and are not copied.
+pub(super) fn word<'a>(value: &'a Value, name: &str) -> Option<Cow<'a, str>> {
     let raw = match field(value, name)? {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
+        Value::String(text) => Cow::Borrowed(text.as_str()),
+        Value::Number(number) => Cow::Owned(number.to_string()),
         _ => return None,
     };
+    let is_clean = raw.len() <= LONGEST && raw.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if is_clean && raw.trim().len() == raw.len() {
+        return Some(raw).filter(|text| !text.is_empty());
+    }
     let clean: String = raw.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
     let clean = clean.trim();
-    if clean.is_empty() { None } else { Some(clean.to_owned()) }
+    if clean.is_empty() { None } else { Some(Cow::Owned(clean.to_owned())) }
 }
 
 /// A whole number, also from text or with a fraction of zero.
@@ -34,14 +46,15 @@ pub(super) fn integer(value: &Value, name: &str) -> Option<i64> {
 /// The number nearest to an exact one, half away from zero. Where a station's text becomes Wh or W.
 pub(super) fn whole(number: Decimal) -> Option<i64> {
     use rust_decimal::RoundingStrategy::MidpointAwayFromZero;
-    number.round_dp_with_strategy(0, MidpointAwayFromZero).to_string().parse().ok()
+    number.round_dp_with_strategy(0, MidpointAwayFromZero).to_i64()
 }
 
 /// An exact number, also from text with spaces or with a decimal comma.
 pub(super) fn decimal(value: &Value) -> Option<Decimal> {
     let text = match value {
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => text.trim().replace(',', "."),
+        Value::Number(number) => Cow::Owned(number.to_string()),
+        Value::String(text) if text.contains(',') => Cow::Owned(text.trim().replace(',', ".")),
+        Value::String(text) => Cow::Borrowed(text.trim()),
         _ => return None,
     };
     if text.len() > 40 {
@@ -83,7 +96,7 @@ pub(super) fn time(value: &Value, name: &str, received: Timestamp) -> Timestamp 
 
 /// A station's time, where it told one that can be right.
 pub(super) fn told_time(value: &Value, name: &str, received: Timestamp) -> Option<Timestamp> {
-    text(value, name).and_then(|text| parse_time(&text)).filter(|at| is_believable(*at, received))
+    word(value, name).and_then(|text| parse_time(&text)).filter(|at| is_believable(*at, received))
 }
 
 fn is_believable(at: Timestamp, received: Timestamp) -> bool {
@@ -105,8 +118,7 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 
 /// A time as every station reads it: `YYYY-MM-DDTHH:MM:SS.mmmZ`.
 pub(crate) fn format_time(at: Timestamp) -> String {
-    let at = DateTime::<Utc>::from_timestamp_millis(at.0).unwrap_or_default();
-    at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    DateTime::<Utc>::from_timestamp_millis(at.0).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use evm_domain::{Point, PointKind, Timestamp};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use super::lenient::{decimal, field, list, text, time, whole};
+use super::lenient::{decimal, field, list, text, time, whole, word};
 use super::payload;
 
 /// Samples read of one meter value, more than any station sends; and points taken of one kind in one message.
@@ -115,12 +115,12 @@ fn points_at(at: Timestamp, samples: Vec<Sample>) -> Vec<Point> {
 
 fn read(sample: &Value) -> Option<Sample> {
     // 1.6 sends a bare value in some firmwares; as an object it is the rule.
-    let context = text(sample, "context");
+    let context = word(sample, "context");
     // Clock-aligned values belong to the grid's books, not to a transaction.
     if context.as_deref() == Some("Sample.Clock") {
         return None;
     }
-    let (measure, base_unit) = match text(sample, "measurand").as_deref() {
+    let (measure, base_unit) = match word(sample, "measurand").as_deref() {
         None | Some("Energy.Active.Import.Register") => (Measure::Energy, "Wh"),
         Some("Energy.Active.Import.Interval" | "Energy.Active.Net.Interval") => (Measure::Interval, "Wh"),
         Some("Energy.Active.Net" | "Energy.Active.Import.Net" | "Energy.Active.Net.Register") => (Measure::Net, "Wh"),
@@ -128,7 +128,7 @@ fn read(sample: &Value) -> Option<Sample> {
         Some("SoC") => (Measure::Soc, "Percent"),
         Some(_) => return None,
     };
-    let location = text(sample, "location");
+    let location = word(sample, "location");
     let place = PLACES.iter().position(|place| location.as_ref().is_none_or(|name| name.eq_ignore_ascii_case(place)));
     let place = if matches!(measure, Measure::Power | Measure::Soc) { 0 } else { place? };
     let kind = match (measure, context.as_deref()) {
@@ -141,7 +141,7 @@ fn read(sample: &Value) -> Option<Sample> {
         (Measure::Soc, _) => PointKind::Soc,
     };
     let unit_of_measure = field(sample, "unitOfMeasure");
-    let unit = unit_of_measure.and_then(|unit| text(unit, "unit")).or_else(|| text(sample, "unit"));
+    let unit = unit_of_measure.and_then(|unit| word(unit, "unit")).or_else(|| word(sample, "unit"));
     let kilo = match unit.as_deref() {
         None => 0,
         Some(unit) if unit.eq_ignore_ascii_case(base_unit) => 0,

@@ -2,7 +2,9 @@
 //! whitepaper), 2.0.1 `BasicAuthPassword` (A01) and the passwords of a NetworkConnectionProfile, and what vendors call so.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use serde_json::{Map, Value};
 
 use super::payload;
@@ -63,14 +65,18 @@ pub(crate) fn hide_told<'a>(text: &'a str, told: &[String]) -> Cow<'a, str> {
     hidden
 }
 
+/// Looks for all [`NAMES`] at once: every message is looked through.
+static NAMED: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(NAMES).ok());
+
 /// Letters and digits, lower case.
 fn plain(name: &str) -> String {
-    name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| char::from(byte.to_ascii_lowercase())).collect()
+    let mut plain = Vec::with_capacity(name.len());
+    plain.extend(name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()));
+    String::from_utf8(plain).unwrap_or_default()
 }
 
 fn is_secret(name: &str) -> bool {
-    let name = plain(name);
-    NAMES.iter().any(|secret| name.contains(secret))
+    NAMED.as_ref().is_none_or(|names| names.is_match(&plain(name)))
 }
 
 /// Whether there may be one in it: most texts have none, and are not taken apart.
