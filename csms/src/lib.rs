@@ -61,6 +61,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Most sockets beside these, that have not said so yet.
     pub max_strangers: usize,
+    /// How long a station that comes while the store does not answer waits for it, before it is refused.
+    pub store_patience: Duration,
     /// How long a handshake may take.
     pub handshake_time: Duration,
     /// Proxies, which may hold all sockets, and whose headers say where a charger comes from.
@@ -89,6 +91,7 @@ impl Config {
             ping_every: Duration::from_secs(60),
             max_connections: 50_000,
             max_strangers: 12_500,
+            store_patience: Duration::from_secs(20),
             handshake_time: Duration::from_secs(10),
             trusted_proxies: Networks::default(),
         }

@@ -167,6 +167,7 @@ impl Node {
             frame_bytes_a_day: u64::from(settings.messages_mb_per_day) * 1024 * 1024,
             credit: settings.credit(),
             lost_limit: Duration::from_secs(settings.lost_charge_s.into()),
+            store_patience: Duration::from_secs(settings.store_patience_s.min(300).into()),
             ..csms::Config::new(key)
         };
         let (store, shutdown) = (self.store.clone(), self.shutdown.clone());

@@ -256,7 +256,8 @@ async fn the_first_look_after_a_kill_shows_nobody_online_who_is_not(engine: Engi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgresql_that_is_stopped_for_30_s_loses_nothing() {
     let cluster = Cluster::start().await;
-    let mut world = World::start_on(Engine::PostgresNats, Some(&cluster.url), &[]).await;
+    let settings = [("EVM_STORE_PATIENCE_S", "1")];
+    let mut world = World::start_on(Engine::PostgresNats, Some(&cluster.url), &settings).await;
     let mut store = Store::Postgres(cluster);
     Box::pin(outage(&mut world, &mut store, Duration::from_secs(30))).await;
     world.finish().await;
@@ -267,5 +268,39 @@ async fn an_sqlite_file_that_somebody_else_holds_for_30_s_loses_nothing() {
     let mut world = World::start(Engine::SqliteLocal).await;
     let mut store = Store::Sqlite(world.store_url(), None);
     Box::pin(outage(&mut world, &mut store, Duration::from_secs(30))).await;
+    world.finish().await;
+}
+
+/// Refused, many stations would wait longer each time before they come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_while_postgresql_is_stopped_is_let_in_once_it_is_back() {
+    let cluster = Cluster::start().await;
+    let world = World::start_on(Engine::PostgresNats, Some(&cluster.url), &[]).await;
+    let identities: Vec<String> = (0..20).map(|n| format!("STORM-{n}")).collect();
+    let mut held = Vec::new();
+    for identity in &identities {
+        world.operator.charger(identity, 1).await;
+        held.push(world.raw(identity, Version::V16).await);
+    }
+    let mut store = Store::Postgres(cluster);
+    store.stop().await;
+    is_cut_off(
+        &mut held[0],
+        "StatusNotification",
+        &json!({ "connectorId": 1, "status": "Available", "errorCode": "NoError" }),
+    )
+    .await;
+    for charger in &held {
+        charger.closed().await;
+    }
+    // Each comes once, while nobody can say who it is.
+    let come = identities.iter().map(|identity| RawCharger::try_connect(&world.tap, identity, &["ocpp1.6"], None));
+    let mut all = Box::pin(futures_util::future::join_all(come));
+    let early = tokio::time::timeout(Duration::from_secs(6), &mut all).await;
+    assert!(early.is_err(), "nobody can be let in or refused yet");
+    store.resume().await;
+    let back = tokio::time::timeout(Duration::from_secs(5), &mut all).await.unwrap();
+    assert!(back.iter().all(Result::is_ok), "{:?}", back.iter().map(|one| one.as_ref().err()).collect::<Vec<_>>());
+    drop((back, all));
     world.finish().await;
 }

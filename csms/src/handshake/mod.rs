@@ -32,6 +32,8 @@ pub(crate) use self::refusal::Refusal;
 const HEAD_LIMIT: usize = 8 * 1024;
 /// How long the store may take to say who a charger is.
 const LOOK_UP_TIME: Duration = Duration::from_secs(5);
+/// How often it is asked again where it does not say, about.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a refused peer may take to read why.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// Most bytes of it that are taken meanwhile.
@@ -107,7 +109,11 @@ pub(crate) async fn check(stream: &mut TcpStream, peer: IpAddr, place: Place, no
         refuse(stream, peer, &asked, Refusal::TooMany, node).await;
         return None;
     };
-    match look_up(&head, &asked, node, deadline).await {
+    let found = tokio::select! {
+        found = look_up(&head, &asked, node, deadline) => found,
+        () = hangs_up(stream) => return None,
+    };
+    match found {
         Ok(found) => {
             let Found { charger, version, password_used } = found;
             let protocol = version
@@ -189,25 +195,44 @@ struct Found {
     password_used: Option<String>,
 }
 
-async fn look_up(head: &Head, asked: &Asked, node: &Node, deadline: Instant) -> Result<Found, Refusal> {
-    let lookup = async {
-        let mut db = node.store.read().await?;
-        let charger = chargers::by_identity(&mut db, &asked.identity).await?;
-        let earlier = match &charger {
-            Some(charger) if charger.has_earlier => chargers::earlier_passwords(&mut db, charger.id).await?,
-            _ => Vec::new(),
+/// Done when the peer does not wait any longer. One that has sent more already is taken to wait.
+async fn hangs_up(stream: &TcpStream) {
+    if matches!(stream.peek(&mut [0]).await, Ok(1..)) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What the store knows of a charger. Where the store does not answer, the station waits here for it: refused, many wait
+/// longer each time before they come again.
+async fn known(identity: &str, node: &Node) -> Result<Option<(Charger, Vec<String>)>, Refusal> {
+    let until = Instant::now() + node.config.store_patience;
+    loop {
+        let lookup = async {
+            let mut db = node.store.read().await?;
+            let Some(charger) = chargers::by_identity(&mut db, identity).await? else { return Ok(None) };
+            let earlier = match charger.has_earlier {
+                true => chargers::earlier_passwords(&mut db, charger.id).await?,
+                false => Vec::new(),
+            };
+            Ok::<_, evm_store::StoreError>(Some((charger, earlier)))
         };
-        Ok::<_, evm_store::StoreError>((charger, earlier))
-    };
-    let (charger, earlier) = match timeout(LOOK_UP_TIME, lookup).await {
-        Ok(Ok((Some(charger), earlier))) => (charger, earlier),
-        Ok(Ok((None, _))) => return Err(Refusal::NotFound),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "the store does not answer");
+        match timeout(LOOK_UP_TIME, lookup).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) => tracing::debug!(%error, "the store does not answer"),
+            Err(_) => {}
+        }
+        // Not all of them at once.
+        let [chance] = evm_store::random();
+        let again = Instant::now() + LOOK_AGAIN / 2 + LOOK_AGAIN * u32::from(chance) / 256;
+        if again >= until {
             return Err(Refusal::StoreDown);
         }
-        Err(_) => return Err(Refusal::StoreDown),
-    };
+        tokio::time::sleep_until(again).await;
+    }
+}
+
+async fn look_up(head: &Head, asked: &Asked, node: &Node, deadline: Instant) -> Result<Found, Refusal> {
+    let (charger, earlier) = known(&asked.identity, node).await?.ok_or(Refusal::NotFound)?;
     let mut password_used = None;
     if let Some(stored) = &charger.password_hash {
         let stored = std::iter::once(stored).chain(&earlier);

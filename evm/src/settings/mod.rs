@@ -131,6 +131,8 @@ settings! {
     start_again_s: u32 = "60";
     /// Whether a charge stops by itself when its amount reaches the customer's balance: true or false.
     stop_at_balance: bool = "false";
+    /// Seconds that a charger which connects while the database does not answer waits for it, before it is refused (503).
+    store_patience_s: u32 = "20";
     /// Seconds after which a charge ends that its station knows nothing of any more, by a boot or its connector's state.
     lost_charge_s: u32 = "900";
     /// The QPay gateway, https://merchant.qpay.mn/v2; with the next three, or QPAY is disabled.
