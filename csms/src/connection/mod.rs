@@ -24,6 +24,7 @@ use evm_store::frames::NewFrame;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -132,6 +133,7 @@ async fn let_in(
         left_out_at: Instant::now(),
         follow_ups: VecDeque::new(),
         samples: Samples::Quiet,
+        _seat: checked.seat,
     };
     Some((Box::new(connection), commands))
 }
@@ -225,6 +227,8 @@ struct Connection {
     /// What is to be asked of the station because of what it told.
     follow_ups: VecDeque<Then>,
     samples: Samples,
+    /// Its place among those who are connected.
+    _seat: OwnedSemaphorePermit,
 }
 
 /// Why a connection ends: close code and reason.

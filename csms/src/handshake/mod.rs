@@ -78,7 +78,7 @@ pub(crate) struct Checked {
     /// What came behind the head already.
     pub(crate) rest: Vec<u8>,
     /// Held while it is connected.
-    pub(crate) _seat: OwnedSemaphorePermit,
+    pub(crate) seat: OwnedSemaphorePermit,
 }
 
 /// Reads the upgrade and checks it. `None`: refused, or gone.
@@ -125,7 +125,7 @@ pub(crate) async fn check(stream: &mut TcpStream, peer: IpAddr, place: Place, no
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"
             );
             let (charger, booted) = (charger.id, charger.booted_at.is_some());
-            Some(Checked { charger, asked, version, password_used, welcome, booted, rest, _seat: seat })
+            Some(Checked { charger, asked, version, password_used, welcome, booted, rest, seat })
         }
         Err(refusal) => {
             drop(seat);
