@@ -79,7 +79,10 @@ fn fits(session: &Session, update: &TransactionUpdate) -> bool {
             let told_late = update.timeless && began.is_none();
             (!over_before || told_late) && began.is_none_or(|began| is_told_again(session, began, update))
         }
-        Phase::Ended => session.may_end(update) && ended.is_none_or(|ended| gap(ended, update.at) <= TWO_ENDS_MS),
+        Phase::Ended => {
+            let of_one_end = ended.is_none_or(|ended| gap(ended, update.at) <= TWO_ENDS_MS);
+            session.may_end(update) && (of_one_end || session.is_end_replaced_by(update))
+        }
         Phase::Updated => session.side_of(update.at).is_none() || session.is_missing(update),
     }
 }
@@ -92,11 +95,20 @@ fn is_told_again(session: &Session, began: Timestamp, update: &TransactionUpdate
     began == update.at || (soon && !other)
 }
 
-/// Whether a part is none of the charge before: it says for whom it is, or its number was told already.
+/// Whether a part is none of the charge before: it says that it is for somebody else, or its number was told already.
 fn begins_anew(session: &Session, update: &TransactionUpdate) -> bool {
     let over_before = session.ended_at.is_some_and(|ended| ended < update.at) && !session.is_just_after_end(update.at);
-    let again = update.seq_no.zip(session.seq_nos.last()).is_some_and(|(number, last)| number <= last);
-    over_before && (again || update.id_tag.is_some() || update.remote_start_id.is_some())
+    let again = update.seq_no.is_some_and(|number| session.seq_nos.contains(number));
+    over_before && (again || is_for_another(session, update))
+}
+
+/// Whether it names another start than the one that began a charge. Stations repeat the token and the remoteStartId of a
+/// charge with what they tell of it.
+fn is_for_another(session: &Session, update: &TransactionUpdate) -> bool {
+    match (session.remote_start_id.zip(update.remote_start_id), update.begun_by()) {
+        (Some((own, told)), _) => own != told,
+        (None, tag) => tag.is_some() && session.id_tag.as_ref() != tag,
+    }
 }
 
 /// Where several fit: the one that ended just then, or else began last before it.

@@ -129,6 +129,32 @@ fn what_is_told_after_the_end_is_no_other_charge() {
 }
 
 #[test]
+fn its_own_token_told_late_is_no_other_charge() {
+    let own = Session { id_tag: Some("TAG".into()), remote_start_id: Some(5), ..session() };
+    let mut over = own.clone();
+    for update in charge((0, 1000), (600, 2000), &[]) {
+        over.apply(&update, &points_of(&update));
+    }
+    let late = event(Phase::Updated, 2, 900, &[]);
+    let named = |tag: Option<&str>, number| TransactionUpdate {
+        id_tag: tag.map(str::to_owned),
+        remote_start_id: number,
+        ..late.clone()
+    };
+    for update in [named(None, None), named(Some("TAG"), None), named(None, Some(5)), named(Some("OTHER"), Some(5))] {
+        assert_eq!(whose(&[&over], &update), Whose::Beside(0), "{update:?}");
+    }
+    let stops = TransactionUpdate { stops: true, ..named(Some("OTHER"), None) };
+    assert_eq!(whose(&[&over], &stops), Whose::Beside(0), "who ends it");
+    let by_card = Session { remote_start_id: None, ..over.clone() };
+    assert_eq!(whose(&[&by_card], &named(None, Some(9))), Whose::Beside(0), "of a start that we did not send");
+    let told_before = TransactionUpdate { seq_no: Some(1), ..late.clone() };
+    for update in [named(Some("OTHER"), None), named(None, Some(6)), told_before] {
+        assert_eq!(whose(&[&over], &update), Whose::Another { near: 0 }, "{update:?}");
+    }
+}
+
+#[test]
 fn an_end_of_last_week_ends_nothing() {
     let mut all = charge((0, 5000), (300, 8000), &[(100, 6000), (200, 7000)]);
     all.insert(2, event(Phase::Ended, 2, -7 * 24 * HOURS, &[(PointKind::End, 900)]));

@@ -84,7 +84,8 @@ impl Session {
     pub fn misfit(&self, update: &TransactionUpdate, points: &[Point]) -> Option<Misfit> {
         if update.phase == Phase::Ended {
             // 1.6 numbers nothing, so the first one counts.
-            if self.ended_at.is_some_and(|ended| !update.own_id && ended != update.at) {
+            let told = self.ended_at.filter(|_| !self.is_end_replaced_by(update));
+            if told.is_some_and(|ended| !update.own_id && ended != update.at) {
                 return Some(Misfit::EndedBefore);
             }
             if !self.may_end(update) {
@@ -128,9 +129,32 @@ impl Session {
         let ends = update.points.iter().filter(|point| point.kind == PointKind::End && point.value > 0);
         let register = ends.map(|point| Wh(point.value)).max();
         let fell = register.zip(self.meter.baseline).is_some_and(|(end, baseline)| end < baseline);
+        // An end that is dated within the charge is the better one.
+        if self.ended_at.is_some_and(|ended| second(ended) >= second(began)) {
+            return false;
+        }
         let is_last = !update.own_id || update.seq_no > self.seq_nos.last();
         let clock_set = self.meter.rest.begin_undated || began.since(update.at) <= CLOCK_SET_MS;
         is_last && clock_set && !fell
+    }
+
+    /// Whether an end names the register that this one ended with, or none.
+    pub fn says_the_same(&self, update: &TransactionUpdate) -> bool {
+        let mut ends = update.points.iter().filter(|point| point.kind == PointKind::End && point.value > 0);
+        ends.all(|end| self.meter.register == Some(Wh(end.value)))
+    }
+
+    /// Whether its end so far is dated before its begin. That may be a clock that was set, or a stop of another time: it holds
+    /// until an end is told that is dated after the begin.
+    pub fn ends_before_begin(&self) -> bool {
+        let began = self.started_at.filter(|_| !self.meter.rest.begin_undated);
+        self.ended_at.zip(began).is_some_and(|(ended, began)| second(ended) < second(began))
+    }
+
+    /// Whether an end takes the place of one that is dated before the begin.
+    pub(crate) fn is_end_replaced_by(&self, update: &TransactionUpdate) -> bool {
+        let after_begin = self.started_at.is_some_and(|began| second(update.at) >= second(began));
+        update.phase == Phase::Ended && after_begin && self.ends_before_begin()
     }
 
     /// Adds a point to the running figures. `false`: it came late, so load all points and [`Session::fold`] them.
@@ -258,7 +282,11 @@ pub fn points_of(update: &TransactionUpdate) -> Vec<Point> {
         Phase::Ended => at > update.at && at.since(update.at) <= BESIDE_MS,
         Phase::Updated => false,
     };
-    points.iter_mut().filter(|point| beside(point.at)).for_each(|point| point.at = update.at);
+    if update.phase == Phase::Ended {
+        add_up(&mut points, update.at, beside);
+    }
+    let reads = |point: &Point| point.kind.is_register() || point.kind == PointKind::Net;
+    points.iter_mut().filter(|point| reads(point) && beside(point.at)).for_each(|point| point.at = update.at);
     if update.phase == Phase::Ended {
         if points.iter().all(|point| point.kind != PointKind::End)
             && let Some(last) = points.iter_mut().filter(|point| point.kind == PointKind::Register).max()
@@ -273,6 +301,20 @@ pub fn points_of(update: &TransactionUpdate) -> Vec<Point> {
     }
     settle_moments(&mut points);
     points
+}
+
+/// Energies since the sample before that are told a little past the end are the end's, all of them.
+fn add_up(points: &mut Vec<Point>, at: Timestamp, beside: impl Fn(Timestamp) -> bool) {
+    let is_late = |point: &Point| point.kind == PointKind::Interval && beside(point.at);
+    let mut late: Vec<Point> = points.iter().filter(|point| is_late(point)).copied().collect();
+    points.retain(|point| !is_late(point));
+    settle_moments(&mut late);
+    let Some(first) = late.first() else { return };
+    let sum = late.iter().fold(0_i64, |sum, point| sum.saturating_add(point.value));
+    match points.iter_mut().find(|point| (point.at, point.kind) == (at, PointKind::Interval)) {
+        Some(point) => point.value = point.value.saturating_add(sum),
+        None => points.push(Point { at, value: sum, ..*first }),
+    }
 }
 
 #[cfg(test)]

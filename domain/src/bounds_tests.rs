@@ -109,6 +109,31 @@ fn an_end_dated_before_the_begin_is_none() {
 }
 
 #[test]
+fn an_end_dated_before_the_begin_gives_way_to_one_after_it() {
+    for early in [stop(-10, 1500), stop(-60, 0), stop(-10, 4000)] {
+        let all = [start(), sample(100, 2000), early.clone(), sample(200, 3000), stop(300, 4000)];
+        assert_eq!(energy(&all), 3000, "{early:?}");
+        assert_eq!(misfit(&told(&all), &early), Some(Misfit::EndedBefore));
+        assert_eq!(misfit(&told(&all), &stop(400, 5000)), Some(Misfit::EndedBefore));
+    }
+    let ended = |number, seconds, wh| event(Phase::Ended, number, seconds, &[(PointKind::End, wh)]);
+    let started = event(Phase::Started, 0, 0, &[(PointKind::Begin, 1000)]);
+    assert_eq!(energy(&[started.clone(), ended(1, -10, 1500), ended(2, 300, 4000)]), 3000);
+    assert_eq!(energy(&[started, ended(2, 300, 4000), ended(3, -10, 1500)]), 3000);
+}
+
+#[test]
+fn energies_told_a_little_past_the_end_add_up() {
+    let interval = |seconds: i64, wh| Point::new(Timestamp(START + seconds * 1000), PointKind::Interval, wh);
+    let mut end = numbered(Phase::Ended, 600, &[]);
+    end.points = vec![interval(500, 500), interval(610, 700), interval(630, 300)];
+    let started = numbered(Phase::Started, 0, &[]);
+    assert_eq!(energy(&[started.clone(), end.clone()]), 1500);
+    end.points.push(interval(600, 100));
+    assert_eq!(energy(&[started, end]), 1600);
+}
+
+#[test]
 fn of_two_stops_the_first_counts_and_of_two_ended_events_the_earliest() {
     assert_eq!(energy(&[start(), stop(600, 2000), stop(300, 1500)]), 1000);
     assert_eq!(misfit(&told(&[start(), stop(600, 2000)]), &stop(700, 9000)), Some(Misfit::EndedBefore));
@@ -204,6 +229,25 @@ proptest! {
         all.extend(all.clone().into_iter().filter(|update| update.seq_no.is_some_and(|n| n % 2 == 0)));
         all.sort_by_key(|update| (update.at.0 ^ update.seq_no.unwrap_or_default()).wrapping_mul(seed as i64 | 1));
         prop_assert_eq!(told(&all).bill(), once);
+    }
+
+    /// 1.6 numbers nothing: whatever is told around it in any order, the first stop counts.
+    #[test]
+    fn the_first_stop_counts_in_any_order(
+        samples in prop::collection::vec((0i64..600, 1000i64..2000), 0..8), later in prop::collection::vec((601i64..900, 2000i64..4000), 1..4),
+        seed in any::<u64>(),
+    ) {
+        let mut all: Vec<_> = samples.iter().map(|(seconds, wh)| sample(*seconds, *wh)).collect();
+        all.extend(later.iter().map(|(seconds, wh)| sample(*seconds, *wh)));
+        all.push(start());
+        all.extend(all.clone());
+        all.sort_by_key(|update| (update.at.0 ^ 0x55).wrapping_mul(seed as i64 | 1));
+        let first = usize::try_from(seed % (all.len() as u64 + 1)).unwrap_or_default();
+        all.insert(first, stop(600, 2000));
+        for (seconds, wh) in later {
+            all.push(stop(seconds, wh));
+        }
+        prop_assert_eq!(energy(&all), 1000);
     }
 
     /// Older points may become figures before the end is told.

@@ -138,7 +138,8 @@ impl Session {
         Applied { fold_again, over, complete: over && !self.seq_nos.has_gap() }
     }
 
-    /// Takes an update for its end: the first that was told; of those that a charger numbers (2.0.1), the earliest.
+    /// Takes an update for its end: the first that was told; of those that a charger numbers (2.0.1), the earliest. One that is
+    /// dated before the begin gives way.
     fn end(&mut self, update: &TransactionUpdate) {
         if self.ended_at.is_none() {
             // A charger that was told to stop by us knows only that somebody asked.
@@ -146,6 +147,10 @@ impl Session {
             if !(ours && update.reason.as_deref() == Some("Remote")) {
                 self.stop_reason.clone_from(&update.reason);
             }
+        }
+        if self.is_end_replaced_by(update) {
+            self.ended_at = Some(update.at);
+            self.stop_reason.clone_from(&update.reason);
         }
         let ended = self.ended_at.get_or_insert(update.at);
         if update.own_id {

@@ -88,9 +88,29 @@ on_both_engines! {
         }
     }
 
+    async fn a_stop_dated_a_little_before_the_begin_gives_way_to_a_later_one(world) {
+        let (mut charger, [customer, _], _) = set_up(world, Version::V16, (0, 0)).await;
+        for (n, (when, old)) in [(310, 5500), (360, 0), (310, 8000)].into_iter().enumerate() {
+            let mut script = Script::load("over");
+            script.play(&mut charger, "told without its end").await;
+            script.set("OLD", old);
+            script.set("WHEN", at(Duration::from_secs(when)));
+            script.play(&mut charger, "stop of another time").await;
+            session_is(&world.operator, "CP-1", "finished").await;
+            script.play(&mut charger, "told to its end").await;
+            // The better end is told once; what comes after it is none.
+            script.play(&mut charger, "stop of another time").await;
+            assert_eq!(problem_of(world, "old").await, "stopped before");
+            assert_eq!(energies(&customer).await, vec![3000; n + 1], "{when}");
+            script.play(&mut charger, "free").await;
+        }
+    }
+
     async fn a_start_without_a_time_begins_again_after_a_stop(world) {
         let (mut charger, [customer, _], _) = set_up(world, Version::V16, (0, 0)).await;
-        for stamp in ["", r#","timestamp":"1970-01-01T00:00:00Z""#] {
+        // No time, one that cannot be, and one that might, but stands still.
+        let stuck = format!(r#","timestamp":"{}""#, at(Duration::from_secs(500 * 24 * 3600)));
+        for stamp in ["", r#","timestamp":"1970-01-01T00:00:00Z""#, &stuck] {
             let before = energies(&customer).await.len();
             let mut script = Script::load("over");
             script.set("STAMP", stamp);
@@ -103,17 +123,17 @@ on_both_engines! {
             script.set("ID", "once more");
             script.play(&mut charger, "timeless start").await;
             assert_eq!(script.answer("once more"), script.answer("first"), "before a stop");
-            for part in ["timeless stop", "free"] {
+            for part in ["timeless stop", "timeless free"] {
                 script.play(&mut charger, part).await;
             }
             script.set("ID", "second");
             script.play(&mut charger, "timeless start").await;
             assert_ne!(script.answer("second"), script.answer("first"));
             script.play(&mut charger, "timeless second stop").await;
-            script.play(&mut charger, "free").await;
+            script.play(&mut charger, "timeless free").await;
             assert_eq!(energies(&customer).await.len(), before + 2);
         }
-        assert_eq!(energies(&customer).await, [2000, 2000, 3000, 3000]);
+        assert_eq!(energies(&customer).await, [2000, 2000, 2000, 3000, 3000, 3000]);
     }
 
     async fn an_unknown_card_ends_nobodys_charge(world) {

@@ -173,6 +173,20 @@ on_both_engines! {
         world.device_is(&customer, &device, "Idle").await;
     }
 
+    async fn evse_0_says_nothing_of_the_others(world) {
+        let device = world.operator.charger("CS-6", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let mut charger = world.raw("CS-6", Version::V201).await;
+        let mut script = Script::load("places");
+        for part in ["less power 201", "free 201", "less power 201"] {
+            script.play(&mut charger, part).await;
+            world.device_is(&customer, &device, "Idle").await;
+        }
+        customer.start(&device).await.ok();
+        charger.remote_start().await;
+        customer.finish(&device).await;
+    }
+
     async fn the_newest_word_about_an_evse_counts(world) {
         let devices = world.operator.charger("CS-3", 2).await;
         let customer = world.rich_customer(PHONE, 50_000).await;

@@ -1,9 +1,12 @@
 //! Which session a message belongs to.
 
 use evm_domain::again::{Whose, whose};
-use evm_domain::{ChargerId, ChargingState, Phase, Session, Status, TransactionUpdate, Wh};
+use evm_domain::{ChargerId, ChargingState, Dated, Phase, Session, Status, TransactionUpdate, Wh};
 
 use super::charge::{Entry, OLDER_MS};
+
+/// A start that is dated so long before it came was not dated by a clock that goes, if its station was in touch.
+const FAR_BEHIND_MS: i64 = 24 * 3_600_000;
 
 /// Where an update belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +48,8 @@ pub(super) fn find(entries: &[Entry], charger: ChargerId, update: &TransactionUp
     }
     if let Some(key) = &update.start_key
         && let Some(same) = here(&|entry| entry.start_key.as_ref() == Some(key))
-        // Without a time its key may come again with every charge.
-        && !(update.timeless && is_over(&entries[same].session))
+        // Without a clock that goes its key may come again with every charge.
+        && !(is_over(&entries[same].session) && (update.timeless || clock_stands(&entries[same].session, update)))
     {
         return Match::Session(same);
     }
@@ -104,6 +107,19 @@ fn is_over(session: &Session) -> bool {
     let charged = session.meter.energy() > Wh(0);
     let left = session.status == Status::Active && session.meter.state == ChargingState::Idle;
     session.ended_at.is_some() || (charged && (left || session.status == Status::Finished))
+}
+
+/// Whether the clock that dates a start stands still: the charge that it began before took no time, or what is dated now lies
+/// far behind, though the station was in touch.
+fn clock_stands(session: &Session, update: &TransactionUpdate) -> bool {
+    let far_behind = update
+        .points
+        .iter()
+        .any(|point| point.heard.date == Dated::ByStation && point.heard.at.since(point.at) > FAR_BEHIND_MS);
+    match session.started_at.zip(session.ended_at) {
+        Some((began, ended)) => began == ended && (far_behind || session.meter.energy() > Wh(0)),
+        None => far_behind,
+    }
 }
 
 /// Whether a start is told once more, with another time: the tag was made for this one charge. In 2.0.1 the transaction's id

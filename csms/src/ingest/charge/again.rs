@@ -1,6 +1,7 @@
 //! Charges of one id: a station begins it again after a reboot (2.0.1), and without a clock its start has one key for ever.
 
 use evm_domain::again::{self, Whose};
+use evm_domain::bounds::Misfit;
 use evm_domain::{ChargerEvent, ChargerId, Phase, Status, Timestamp, TransactionUpdate};
 use evm_store::sessions::{self, Found};
 use evm_store::{Db, Result, readings};
@@ -8,6 +9,7 @@ use evm_store::{Db, Result, readings};
 use super::places::{claims, new_session};
 use super::{Desk, Entry};
 use crate::ingest::Told;
+use crate::ingest::matching::Match;
 
 /// Loads the other charges of an id, where the one that has it now is not clearly meant.
 pub(super) async fn load_others(db: &mut Db, told: &[&Told], found: &mut Vec<Found>) -> Result<()> {
@@ -53,6 +55,13 @@ impl Desk {
         self.name_anew(later, update, self.entries[n].session.ended_at.unwrap_or(update.at), false);
         self.hand_over(n, later, update);
         n
+    }
+
+    /// On which side of the charge of its id an end lies that is taken for the end of another, of which nothing was told yet.
+    pub(super) fn end_beside(&self, found: Match, update: &TransactionUpdate) -> Option<Misfit> {
+        let Match::Another { near, .. } = found else { return None };
+        let session = &self.entries[near].session;
+        session.side_of(update.at).filter(|_| update.phase == Phase::Ended && session.started_at.is_some())
     }
 
     fn hand_over(&mut self, from: usize, to: usize, update: &TransactionUpdate) {

@@ -1,17 +1,19 @@
 //! What comes too late, or from elsewhere: messages beside their charge, customers of charges that were settled for nobody, and
 //! the tags that operators sent.
 
-use evm_domain::{ChargerId, Point, Status, TransactionUpdate};
+use evm_domain::{ChargerId, Phase, Point, Status, TransactionUpdate};
 
 use super::Desk;
 use super::places::UNKNOWN_TAG;
 
 impl Desk {
-    /// A message of which nothing counts. What a station numbers may be another charge's, as it tells later.
+    /// A message of which nothing counts. What a station numbers may be another charge's, as it tells later; and where the end
+    /// is dated before the begin, another end may follow.
     pub(super) fn set_aside(&mut self, n: usize, update: &TransactionUpdate, points: Vec<Point>) {
         let entry = &mut self.entries[n];
         entry.changed |= entry.session.set_aside(&points);
-        if update.own_id && !entry.session.is_just_after_end(update.at) {
+        let may_count = update.own_id || (entry.session.ends_before_begin() && update.phase == Phase::Updated);
+        if may_count && !entry.session.is_just_after_end(update.at) {
             let id = entry.session.id;
             entry.session.meter.kept += i64::try_from(points.len()).unwrap_or_default();
             entry.changed = true;

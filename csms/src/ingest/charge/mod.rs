@@ -11,7 +11,7 @@ mod wanted;
 use std::collections::{HashMap, HashSet};
 
 use evm_domain::again::Share;
-use evm_domain::bounds::points_of;
+use evm_domain::bounds::{Misfit, points_of};
 use evm_domain::credit::{Rules, Standing};
 use evm_domain::{
     ChargerEvent, ChargerId, ChargingState, CustomerId, Phase, Point, PointKind, Session, SessionId, Status,
@@ -266,7 +266,9 @@ impl Desk {
     }
 
     fn take_transaction(&mut self, charger: ChargerId, update: &TransactionUpdate, received: Timestamp) -> Taken {
-        let n = match find(&self.entries, charger, update) {
+        let found = find(&self.entries, charger, update);
+        let elsewhere = self.end_beside(found, update);
+        let n = match found {
             Match::Session(n) => n,
             Match::Merge { from, into } => self.merge(from, into),
             Match::New if self.has_too_many(charger, update) => return self.refuse(update),
@@ -277,7 +279,8 @@ impl Desk {
             Match::Nowhere => return Taken::aside("no such transaction"),
         };
         if is_stop(update) && self.entries[n].session.ended_at == Some(update.at) {
-            return Taken::default();
+            let said = self.entries[n].session.says_the_same(update);
+            return if said { Taken::default() } else { Taken::aside(Misfit::EndedBefore.as_str()) };
         }
         self.forget_start(n, update);
         let points = points_told(update);
@@ -293,7 +296,8 @@ impl Desk {
         }
         let entry = &self.entries[n];
         let session = &entry.session;
-        let mut taken = Taken { problem: misfit.map(|misfit| misfit.as_str().into()), ..Taken::default() };
+        let problem = misfit.or(elsewhere).map(|misfit| misfit.as_str().into());
+        let mut taken = Taken { problem, ..Taken::default() };
         if update.id_tag.is_some() || update.phase == Phase::Started {
             taken.outcome.tag = Some(match session.review.as_deref() {
                 Some(CONCURRENT_TX) => TagStatus::ConcurrentTx,
