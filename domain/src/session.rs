@@ -171,7 +171,10 @@ impl Session {
 
     /// What is doubtful of its figures.
     pub fn doubts(&self) -> Doubts {
-        self.meter.doubts(self.ended_at.is_some() || self.status == Status::Finished)
+        let over = self.ended_at.is_some() || self.status == Status::Finished;
+        let first_told = Some(self.meter.first_at).filter(|at| *at != Timestamp(0));
+        let untold_ms = self.started_at.zip(first_told).map_or(0, |(began, told)| told.since(began));
+        self.meter.doubts_beside(over, untold_ms)
     }
 
     /// The final figures, or the figures so far.
