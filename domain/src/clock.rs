@@ -8,10 +8,12 @@
 use crate::point::{Dated, Point};
 use crate::units::Timestamp;
 
-/// Messages come late by so much without anybody's fault. A clock that was behind by less may be a slow line: it is doubtful
-/// from the second time on, and what it told stays.
+/// Messages come late by so much without anybody's fault.
 const LATE_MS: i64 = 45 * 60_000;
+/// Where they come late by less and then one comes right away, it may have been a slow line or a clock: that is doubtful, and
+/// what was told stays.
 const DOUBTFUL_MS: i64 = 3 * 60_000;
+const RIGHT_AWAY_MS: i64 = 30_000;
 /// What comes within this time comes at once; or within the tenth part of what it is held against.
 const AT_ONCE_MS: i64 = 10 * 60_000;
 const AT_ONCE_PART: i64 = 10;
@@ -94,7 +96,7 @@ impl Clock {
         let borne = Some(point.heard.at.since(self.heard_at)).filter(|ms| *ms >= LEAST_BORNE_MS).unwrap_or(0);
         match dated - borne.min(dated) {
             by if by > LATE_MS && fell_by > LATE_MS => Jump::Set { by },
-            by if by > DOUBTFUL_MS => Jump::Perhaps { borne_ms: borne },
+            by if by > DOUBTFUL_MS && lag_ms <= RIGHT_AWAY_MS => Jump::Perhaps { borne_ms: borne },
             _ => Jump::None,
         }
     }

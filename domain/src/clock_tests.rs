@@ -59,6 +59,8 @@ fn a_clock_that_was_minutes_behind_is_doubtful() {
     let mut late = away(behind(2400, [1, 2, 3, 4]));
     late[3..].iter_mut().for_each(|point| point.heard.date = Dated::ByStation);
     assert_eq!((fold(&late).waiting_s(), fold(&late).doubts(true).first()), (2100, None));
+    // A queue that is still being told.
+    assert_eq!(fold(&behind(2400, [1, 2, 3, 40])).doubts(true).first(), None);
     // Nothing waited.
     let mut charging = behind(2400, [1, 2, 3, 4]);
     charging[2].value = ChargingState::Charging as i64;
