@@ -23,6 +23,15 @@ pub(crate) struct Charged {
     pub(crate) first_soc: i64,
 }
 
+/// What nothing was told of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Untold {
+    /// So long it had begun before anything was told of it, milliseconds.
+    pub(crate) ms: i64,
+    /// Whether its end was not told.
+    pub(crate) cut_off: bool,
+}
+
 impl Charged {
     /// Passes time in a state.
     pub(crate) fn pass(&mut self, state: ChargingState, ms: i64) {

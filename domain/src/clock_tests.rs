@@ -61,7 +61,11 @@ fn a_clock_that_was_minutes_behind_is_doubtful() {
     assert_eq!((fold(&late).waiting_s(), fold(&late).doubts(true).first()), (2100, None));
     // A queue that is still being told.
     assert_eq!(fold(&behind(2400, [1, 2, 3, 40])).doubts(true).first(), None);
-    // Nothing waited.
+    // Nothing waited, or nobody knows.
+    let mut silent = behind(2400, [1, 2, 3, 4]);
+    silent.remove(2);
+    silent[2].value = 2400;
+    assert_eq!(fold(&silent).doubts(true).first(), None);
     let mut charging = behind(2400, [1, 2, 3, 4]);
     charging[2].value = ChargingState::Charging as i64;
     assert_eq!(fold(&charging).doubts(true).first(), None);

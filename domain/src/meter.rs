@@ -4,7 +4,7 @@
 //! added one by one, and when one comes late the caller folds all stored points again.
 
 use crate::bands::SLOTS;
-use crate::charged::Charged;
+use crate::charged::{Charged, Untold};
 use crate::clock::{Clock, Jump};
 pub use crate::doubt::{Doubt, Doubts};
 use crate::drawn::{Drawn, is_far_more};
@@ -142,7 +142,8 @@ impl Meter {
         if self.last_at == Timestamp(0) {
             self.first_at = point.at;
         }
-        self.set_clock(point, tariff);
+        let (waited_ms, since_ms) = (self.waiting_ms, point.at.since(self.last_at));
+        let jump = self.set_clock(point, tariff);
         let level_at = self.level_at;
         // A 0 below is a reading that failed.
         let is_read = point.kind.is_register() && (point.value > 0 || self.register.unwrap_or_default() == Wh(0));
@@ -154,6 +155,11 @@ impl Meter {
         };
         if self.last_at != Timestamp(0) {
             self.pass_time(point.at, reading, level_at, tariff);
+        }
+        if let Jump::Perhaps { borne_ms } = jump
+            && self.waiting_ms > waited_ms
+        {
+            self.told_doubts.raise(Doubt::ClockWrong, [since_ms / 1000, borne_ms / 1000]);
         }
         if is_read {
             self.rest.charged.read(first_read);
@@ -172,16 +178,11 @@ impl Meter {
 
     /// Where the station's clock was set since the last point, all that is remembered by the old one moves along, so that only
     /// the time that the receipts bear out has passed. Nobody knows how long energy had to flow. Where it may have been set, what
-    /// was told stays, and is doubtful.
-    fn set_clock(&mut self, point: Point, tariff: &Tariff) {
+    /// was told stays.
+    fn set_clock(&mut self, point: Point, tariff: &Tariff) -> Jump {
         let waits = self.waits() != Waits::No;
         let dated_s = point.at.since(self.last_at) / 1000;
         let jump = self.rest.clock.take(point, self.last_at);
-        if let Jump::Perhaps { borne_ms } = jump
-            && waits
-        {
-            self.told_doubts.raise(Doubt::ClockWrong, [dated_s, borne_ms / 1000]);
-        }
         if let Jump::Set { by: set_by } = jump {
             let aside_at = self.rest.aside.as_mut().map(|aside| &mut aside.at);
             let remembered = [&mut self.last_at, &mut self.level_at, &mut self.register_at, &mut self.first_at];
@@ -198,6 +199,7 @@ impl Meter {
         let undated = point.heard.date == Dated::AtReceipt;
         self.rest.undated |= undated && point.kind.is_register();
         self.rest.begin_undated |= undated && point.kind == PointKind::MeterStart;
+        jump
     }
 
     /// `level_at`: up to when the register was known to stand before this point.
@@ -270,29 +272,30 @@ impl Meter {
 
     /// All that is doubtful. Once it is over, that also is what the figures as a whole do not bear out.
     pub fn doubts(&self, over: bool) -> Doubts {
-        self.doubts_beside(over, 0)
+        self.doubts_beside(over, Untold::default())
     }
 
-    /// [`Meter::doubts`] of a charge that began so long before anything was told of it, milliseconds.
-    pub(crate) fn doubts_beside(&self, over: bool, untold_ms: i64) -> Doubts {
+    /// [`Meter::doubts`] of a charge of which not all was told.
+    pub(crate) fn doubts_beside(&self, over: bool, untold: Untold) -> Doubts {
         let mut doubts = self.told_doubts;
         if !over {
             return doubts;
         }
         let (energy, drawn) = (self.energy().0, self.rest.drawn.energy().0);
         let charged = &self.rest.charged;
-        let charging_s = charged.charging_ms.saturating_add(untold_ms) / 1000;
+        let charging_s = charged.charging_ms.saturating_add(untold.ms) / 1000;
         let rounding_wh = self.rounding_wh();
         if self.without_register() > Wh(0) {
             doubts.raise(Doubt::NoRegister, [energy, drawn]);
         } else if energy == 0 {
             let told = drawn.max(self.rest.stand_in.energy().0);
-            // A station that says nothing at all of energy may have given some, and so may one that charged to the last.
+            // A station that says nothing at all of energy may have given some, and so may one whose last word it is that it charges.
             let silent = self.register.is_none() && charged.charging_ms > 0;
             let unread = !self.rest.has_register && charging_s >= LONG_S;
-            let once = charged.unmeasured_s() + untold_ms / 1000 >= LONG_S || self.state == ChargingState::Charging;
+            let once = charged.unmeasured_s() + untold.ms / 1000 >= LONG_S;
+            let cut_off = untold.cut_off && matches!(self.state, ChargingState::Charging | ChargingState::Unknown);
             let stood = charged.was_said(self.rest.drawn.covered_ms);
-            if told >= LEAST_TOLD_WH || silent || unread || once || stood {
+            if told >= LEAST_TOLD_WH || silent || unread || once || stood || cut_off {
                 doubts.raise(Doubt::NotMeasured, [told, charging_s]);
             }
         } else {
