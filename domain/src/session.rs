@@ -175,8 +175,9 @@ impl Session {
         let over = self.ended_at.is_some() || self.status == Status::Finished;
         let first_told = Some(self.meter.first_at).filter(|at| *at != Timestamp(0));
         let untold_ms = self.started_at.zip(first_told).map_or(0, |(began, told)| told.since(began));
-        let cut_off = self.status == Status::Finished && self.ended_at.is_none() && !self.refused;
-        self.meter.doubts_beside(over, Untold { ms: untold_ms, cut_off: cut_off && self.started_at.is_some() })
+        let began = self.started_at.is_some() && self.customer.is_some() && !self.refused;
+        let cut_off = began && self.status == Status::Finished && self.ended_at.is_none();
+        self.meter.doubts_beside(over, Untold { ms: untold_ms, cut_off })
     }
 
     /// The final figures, or the figures so far.
