@@ -25,10 +25,14 @@ pub enum Doubt {
     TooManyReadings = 9,
     /// The register rose after the end: somebody took energy outside of the charge.
     RoseAfterEnd = 10,
+    /// The car's battery filled, and the register hardly moved.
+    SocContradicts = 11,
+    /// What was told of intervals or net energy is much more than the register.
+    IntervalsContradict = 12,
 }
 
 /// How many kinds of doubt there are.
-const KINDS: usize = 10;
+const KINDS: usize = 12;
 
 impl Doubt {
     const ALL: [Self; KINDS] = [
@@ -42,6 +46,8 @@ impl Doubt {
         Self::TwoRegisters,
         Self::TooManyReadings,
         Self::RoseAfterEnd,
+        Self::SocContradicts,
+        Self::IntervalsContradict,
     ];
 
     /// The doubt behind a stored number.
@@ -62,6 +68,8 @@ impl Doubt {
             Self::TwoRegisters => "two_registers",
             Self::TooManyReadings => "too_many_readings",
             Self::RoseAfterEnd => "rose_after_end",
+            Self::SocContradicts => "soc_contradicts",
+            Self::IntervalsContradict => "intervals_contradict",
         }
     }
 
@@ -73,12 +81,16 @@ impl Doubt {
             Self::ClockWrong => format!("by the station's clock {a} s passed, by the times of receipt {b} s"),
             Self::NoRegister => format!("no register was told; {a} Wh by intervals or net, {b} Wh by power and time"),
             Self::NotMeasured => {
-                format!("0 Wh were measured; {a} Wh by power and time or intervals, charging for {b} s")
+                format!("nothing was measured in {b} s of charging; {a} Wh by power and time or intervals")
             }
             Self::PowerContradicts => format!("{a} Wh by the register, {b} Wh by power and time"),
             Self::TwoRegisters => format!("{a} Wh by one register, {b} Wh by the other"),
             Self::TooManyReadings => format!("{a} readings came after {b} were kept"),
             Self::RoseAfterEnd => format!("the register was {a} Wh at the end and {b} Wh after it"),
+            Self::SocContradicts => {
+                format!("{a} Wh by the register, while the car's battery rose by {b} percent")
+            }
+            Self::IntervalsContradict => format!("{a} Wh by the register, {b} Wh by intervals or net"),
         }
     }
 }
@@ -111,9 +123,12 @@ impl Doubts {
 
     /// Without those that are seen from the figures as a whole.
     pub fn told(mut self) -> Self {
-        for doubt in [Doubt::NoRegister, Doubt::NotMeasured, Doubt::PowerContradicts, Doubt::TwoRegisters] {
-            self.settle(doubt);
-        }
+        #[rustfmt::skip]
+        let of_the_whole = [
+            Doubt::NoRegister, Doubt::NotMeasured, Doubt::PowerContradicts, Doubt::TwoRegisters, Doubt::SocContradicts,
+            Doubt::IntervalsContradict,
+        ];
+        of_the_whole.into_iter().for_each(|doubt| self.settle(doubt));
         self
     }
 

@@ -66,10 +66,15 @@ impl Drawn {
     /// Whether this energy cannot be what was drawn in a charge of this length; a register holds back up to `rounding_wh`.
     pub(crate) fn contradicts(&self, energy_wh: i64, rounding_wh: i64, span_ms: i64) -> bool {
         let drawn = self.energy().0;
-        let too_little = drawn >= LEAST_WH + rounding_wh && drawn > (energy_wh + rounding_wh).saturating_mul(TIMES);
+        let too_little = is_far_more(drawn, energy_wh, rounding_wh);
         let covered = span_ms >= LEAST_SPAN_MS && self.covered_ms >= span_ms / 10 * 9;
         let beyond = drawn.saturating_mul(TIMES) + LEAST_BEYOND_WH + rounding_wh;
         let too_much = drawn > 0 && energy_wh > beyond && energy_wh < drawn.saturating_mul(KILO_TIMES);
         too_little || (covered && too_much)
     }
+}
+
+/// Whether what was told otherwise is too much beside a register that holds back up to `rounding_wh`.
+pub(crate) fn is_far_more(told_wh: i64, energy_wh: i64, rounding_wh: i64) -> bool {
+    told_wh >= LEAST_WH + rounding_wh && told_wh > (energy_wh + rounding_wh).saturating_mul(TIMES)
 }

@@ -6,6 +6,7 @@
 pub mod again;
 pub mod bands;
 pub mod bounds;
+mod charged;
 mod clock;
 pub mod credit;
 mod doubt;

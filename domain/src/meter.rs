@@ -4,9 +4,10 @@
 //! added one by one, and when one comes late the caller folds all stored points again.
 
 use crate::bands::SLOTS;
-use crate::clock::Clock;
+use crate::charged::{Charged, Untold};
+use crate::clock::{Clock, Jump};
 pub use crate::doubt::{Doubt, Doubts};
-use crate::drawn::Drawn;
+use crate::drawn::{Drawn, is_far_more};
 use crate::point::settle_moments;
 pub use crate::point::{ChargingState, Dated, Heard, Point, PointKind};
 use crate::registers::{ANY_PLUG_W, Aside, COARSEST_STEP_WH, ROUNDED_WH, Reading};
@@ -22,9 +23,12 @@ const QUIET_STEPS: i64 = 3;
 
 /// So much that was told and not billed is no rounding.
 const LEAST_TOLD_WH: i64 = 30;
-/// A charger that says for so long that it charges, beside a register of 0, has none.
+/// A charger that says for so long that it charges, beside a register of 0 or one that was not read twice, measures nothing.
 const LONG_S: i64 = 60;
-/// So far ahead it is looked at most: what was told longer ago may hold no longer.
+/// So long a charge may go on beside its readings, where it has some: samples get lost.
+const LONG_UNREAD_S: i64 = 5 * 60;
+/// So far ahead it is looked at most, and where samples are rarer one and a half of the last step: what was told longer ago
+/// may hold no longer.
 const AHEAD_MS: i64 = 60_000;
 /// The least that a car charges with: 6 A at 230 V.
 const LEAST_POWER_W: i64 = 1380;
@@ -89,8 +93,8 @@ pub struct Rest {
     pub(crate) drawn: Drawn,
     /// What the station's clock is held against.
     pub(crate) clock: Clock,
-    /// How long the charger said that it charges, or said nothing of that, milliseconds.
-    pub(crate) charging_ms: i64,
+    /// What was told of charging besides.
+    pub(crate) charged: Charged,
     /// Whether the begin told no time that can be believed.
     pub(crate) begin_undated: bool,
 }
@@ -138,8 +142,12 @@ impl Meter {
         if self.last_at == Timestamp(0) {
             self.first_at = point.at;
         }
-        self.set_clock(point, tariff);
+        let (waited_ms, since_ms) = (self.waiting_ms, point.at.since(self.last_at));
+        let jump = self.set_clock(point, tariff);
         let level_at = self.level_at;
+        // A 0 below is a reading that failed.
+        let is_read = point.kind.is_register() && (point.value > 0 || self.register.unwrap_or_default() == Wh(0));
+        let first_read = self.register.is_none();
         let reading = match point.kind {
             PointKind::Interval | PointKind::Net => self.take_stand_in(point, tariff, max_power_w),
             kind if kind.is_register() => self.take_register(point, tariff, max_power_w),
@@ -148,6 +156,15 @@ impl Meter {
         if self.last_at != Timestamp(0) {
             self.pass_time(point.at, reading, level_at, tariff);
         }
+        if let Jump::Perhaps { borne_ms } = jump
+            && self.waiting_ms > waited_ms
+        {
+            self.told_doubts.raise(Doubt::ClockWrong, [since_ms / 1000, borne_ms / 1000]);
+        }
+        if is_read {
+            self.rest.charged.read(first_read);
+        }
+        self.rest.charged.take(point);
         self.rest.drawn.take(point);
         match point.kind {
             PointKind::State => self.state = ChargingState::from_code(point.value),
@@ -160,11 +177,13 @@ impl Meter {
     }
 
     /// Where the station's clock was set since the last point, all that is remembered by the old one moves along, so that only
-    /// the time that the receipts bear out has passed. Nobody knows how long energy had to flow.
-    fn set_clock(&mut self, point: Point, tariff: &Tariff) {
+    /// the time that the receipts bear out has passed. Nobody knows how long energy had to flow. Where it may have been set, what
+    /// was told stays.
+    fn set_clock(&mut self, point: Point, tariff: &Tariff) -> Jump {
         let waits = self.waits() != Waits::No;
-        if let Some(set_by) = self.rest.clock.take(point, self.last_at) {
-            let dated_s = point.at.since(self.last_at) / 1000;
+        let dated_s = point.at.since(self.last_at) / 1000;
+        let jump = self.rest.clock.take(point, self.last_at);
+        if let Jump::Set { by: set_by } = jump {
             let aside_at = self.rest.aside.as_mut().map(|aside| &mut aside.at);
             let remembered = [&mut self.last_at, &mut self.level_at, &mut self.register_at, &mut self.first_at];
             for at in remembered.into_iter().chain(aside_at).filter(|at| **at != Timestamp(0)) {
@@ -180,13 +199,12 @@ impl Meter {
         let undated = point.heard.date == Dated::AtReceipt;
         self.rest.undated |= undated && point.kind.is_register();
         self.rest.begin_undated |= undated && point.kind == PointKind::MeterStart;
+        jump
     }
 
     /// `level_at`: up to when the register was known to stand before this point.
     fn pass_time(&mut self, at: Timestamp, reading: Reading, level_at: Timestamp, tariff: &Tariff) {
-        if matches!(self.state, ChargingState::Charging | ChargingState::Unknown) {
-            self.rest.charging_ms = self.rest.charging_ms.saturating_add(at.since(self.last_at));
-        }
+        self.rest.charged.pass(self.state, at.since(self.last_at));
         match (self.waits(), reading) {
             (Waits::Yes, Reading::Rose(rise)) if self.energy() > rise => {
                 // Only so much of the stretch can have been charging, at the least power.
@@ -254,24 +272,46 @@ impl Meter {
 
     /// All that is doubtful. Once it is over, that also is what the figures as a whole do not bear out.
     pub fn doubts(&self, over: bool) -> Doubts {
+        self.doubts_beside(over, Untold::default())
+    }
+
+    /// [`Meter::doubts`] of a charge of which not all was told.
+    pub(crate) fn doubts_beside(&self, over: bool, untold: Untold) -> Doubts {
         let mut doubts = self.told_doubts;
         if !over {
             return doubts;
         }
         let (energy, drawn) = (self.energy().0, self.rest.drawn.energy().0);
-        let charging_s = self.rest.charging_ms / 1000;
+        let charged = &self.rest.charged;
+        let charging_s = charged.charging_ms.saturating_add(untold.ms) / 1000;
+        let rounding_wh = self.rounding_wh();
         if self.without_register() > Wh(0) {
             doubts.raise(Doubt::NoRegister, [energy, drawn]);
         } else if energy == 0 {
             let told = drawn.max(self.rest.stand_in.energy().0);
-            // A station that says nothing at all of energy may have given some.
-            let silent = self.register.is_none() && self.rest.charging_ms > 0;
+            // A station that says nothing at all of energy may have given some, and so may one whose last word it is that it charges.
+            let silent = self.register.is_none() && charged.charging_ms > 0;
             let unread = !self.rest.has_register && charging_s >= LONG_S;
-            if told >= LEAST_TOLD_WH || silent || unread {
+            let once = charged.unmeasured_s() + untold.ms / 1000 >= LONG_S;
+            let cut_off = untold.cut_off && matches!(self.state, ChargingState::Charging | ChargingState::Unknown);
+            let stood = charged.was_said(self.rest.drawn.covered_ms);
+            if told >= LEAST_TOLD_WH || silent || unread || once || stood || cut_off {
                 doubts.raise(Doubt::NotMeasured, [told, charging_s]);
             }
-        } else if self.rest.drawn.contradicts(energy, self.rounding_wh(), self.last_at.since(self.first_at)) {
-            doubts.raise(Doubt::PowerContradicts, [energy, drawn]);
+        } else {
+            if self.rest.drawn.contradicts(energy, rounding_wh, self.last_at.since(self.first_at)) {
+                doubts.raise(Doubt::PowerContradicts, [energy, drawn]);
+            }
+            if is_far_more(self.rest.stand_in.energy().0, energy, rounding_wh) {
+                doubts.raise(Doubt::IntervalsContradict, [energy, self.rest.stand_in.energy().0]);
+            }
+            if charged.unmeasured_s() > LONG_UNREAD_S {
+                doubts.raise(Doubt::NotMeasured, [drawn, charged.unmeasured_s()]);
+            }
+        }
+        let held_back_wh = if energy == 0 { 0 } else { rounding_wh };
+        if let Some(rise) = charged.soc_beyond(self.soc, energy + held_back_wh) {
+            doubts.raise(Doubt::SocContradicts, [energy, rise]);
         }
         if self.rest.undated && self.waiting_s() >= LONG_S {
             doubts.raise(Doubt::ClockWrong, [0, self.waiting_s()]);
@@ -302,11 +342,11 @@ impl Meter {
     }
 
     /// What is to be priced up to `now`, for the live figure: a car that says it is full goes on waiting between two
-    /// samples.
+    /// samples, by our clock and not by the station's, which may be wrong.
     pub fn usage_at(&self, now: Timestamp, tariff: &Tariff) -> Usage {
         let mut until = *self;
         if self.waits() == Waits::Yes && self.last_at != Timestamp(0) {
-            until.wait(self.last_at, now, tariff);
+            until.wait(self.last_at, self.rest.clock.stations(now, self.last_at), tariff);
         }
         until.usage()
     }
@@ -322,7 +362,8 @@ impl Meter {
         };
         if flows && self.level_at != Timestamp(0) {
             let watts = self.power_w.unwrap_or_else(average).min(max_power_w.unwrap_or(ANY_PLUG_W));
-            let ahead_ms = at.since(self.level_at).min(AHEAD_MS);
+            let most_ms = AHEAD_MS.max(self.step_ms.saturating_mul(3) / 2);
+            let ahead_ms = self.rest.clock.stations(at, self.last_at).since(self.level_at).min(most_ms);
             usage.energy[tariff.slot_at(at)] += Wh(watts * ahead_ms / 3_600_000);
         }
         usage
@@ -345,8 +386,11 @@ enum Waits {
 }
 
 #[cfg(test)]
+#[path = "meter_doubt_tests.rs"]
+mod doubt_tests;
+#[cfg(test)]
 #[path = "meter_odd_tests.rs"]
-mod odd_tests;
+pub(crate) mod odd_tests;
 #[cfg(test)]
 #[path = "meter_tests.rs"]
 mod tests;

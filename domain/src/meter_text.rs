@@ -1,6 +1,7 @@
 //! The parts of a meter that are kept as one text: numbers in a fixed order, zeros left out.
 
 use crate::bands::SLOTS;
+use crate::charged::Charged;
 use crate::clock::Clock;
 use crate::doubt::Doubts;
 use crate::drawn::Drawn;
@@ -10,7 +11,7 @@ use crate::stand_in::StandIn;
 use crate::units::{Timestamp, Wh};
 
 /// The numbers of [`Meter::rest`]. New ones are added at the end.
-const REST: usize = 27;
+const REST: usize = 34;
 /// The numbers of all of it.
 const ALL: usize = 16 + 2 * SLOTS + REST;
 
@@ -92,20 +93,29 @@ impl Meter {
         let (has_lag, lag) = optional(self.rest.clock.least_lag_ms);
         #[rustfmt::skip]
         let all = [
-            self.rest.has_register.into(), self.rest.charging_ms, self.first_at.0,
+            self.rest.has_register.into(), self.rest.charged.charging_ms, self.first_at.0,
             has_lag, lag, self.rest.clock.was_away.into(), self.rest.clock.heard_at.0,
             self.rest.drawn.at.0, self.rest.drawn.watts, self.rest.drawn.watt_ms, self.rest.drawn.covered_ms,
             self.rest.loose.into(), has_aside, aside[0], aside[1], aside[2], aside[3],
             self.rest.stand_in.intervals.0, has_net, net[0], net[1], self.rest.stand_in.net_sum.0, self.rest.stand_in.net_fell.into(),
             self.kept, self.left_out, self.rest.undated.into(), self.rest.begin_undated.into(),
+            self.rest.clock.date_holds.into(), self.rest.clock.steady.0, self.rest.clock.steady.1.0,
+            self.rest.charged.said_ms, self.rest.charged.before_first_ms, self.rest.charged.since_last_ms,
+            self.rest.charged.first_soc,
         ];
         all
     }
 
     fn set_rest(&mut self, all: [i64; REST]) {
-        (self.rest.has_register, self.rest.charging_ms, self.first_at) = (all[0] != 0, all[1], Timestamp(all[2]));
+        (self.rest.has_register, self.first_at) = (all[0] != 0, Timestamp(all[2]));
+        #[rustfmt::skip]
+        let charged = Charged {
+            charging_ms: all[1], said_ms: all[30], before_first_ms: all[31], since_last_ms: all[32], first_soc: all[33],
+        };
+        self.rest.charged = charged;
         let least_lag_ms = (all[3] != 0).then_some(all[4]);
-        self.rest.clock = Clock { least_lag_ms, was_away: all[5] != 0, heard_at: Timestamp(all[6]) };
+        let (was_away, heard_at, date_holds) = (all[5] != 0, Timestamp(all[6]), all[27] != 0);
+        self.rest.clock = Clock { least_lag_ms, was_away, heard_at, date_holds, steady: (all[28], Timestamp(all[29])) };
         self.rest.drawn = Drawn { at: Timestamp(all[7]), watts: all[8], watt_ms: all[9], covered_ms: all[10] };
         self.rest.loose = all[11] != 0;
         self.rest.aside = (all[12] != 0).then(|| Aside {

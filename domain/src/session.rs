@@ -1,6 +1,7 @@
 //! One charge, from the request to its bill.
 
 use crate::bounds::Misfit;
+use crate::charged::Untold;
 use crate::event::{NO_AUTHORIZATION, Phase, TransactionUpdate};
 use crate::ids::{ChargerId, CustomerId, DeviceId, PurchaseId, SessionId};
 use crate::meter::{Doubts, Meter, Point};
@@ -176,7 +177,12 @@ impl Session {
 
     /// What is doubtful of its figures.
     pub fn doubts(&self) -> Doubts {
-        self.meter.doubts(self.ended_at.is_some() || self.status == Status::Finished)
+        let over = self.ended_at.is_some() || self.status == Status::Finished;
+        let first_told = Some(self.meter.first_at).filter(|at| *at != Timestamp(0));
+        let untold_ms = self.started_at.zip(first_told).map_or(0, |(began, told)| told.since(began));
+        let began = self.started_at.is_some() && self.customer.is_some() && !self.refused;
+        let cut_off = began && self.status == Status::Finished && self.ended_at.is_none();
+        self.meter.doubts_beside(over, Untold { ms: untold_ms, cut_off })
     }
 
     /// The final figures, or the figures so far.
@@ -205,7 +211,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::bounds::points_of;
     use crate::ids::Id;
-    use crate::meter::{ChargingState, PointKind};
+    use crate::meter::{ChargingState, Doubt, PointKind};
     use crate::units::{Money, Wh};
 
     pub(crate) fn session() -> Session {
@@ -319,6 +325,37 @@ pub(crate) mod tests {
         tell(&mut s, &TransactionUpdate { connector: Some(2), ..update(Phase::Started, 0, &[]) });
         tell(&mut s, &TransactionUpdate { connector: Some(1), ..update(Phase::Updated, 5, &[]) });
         assert_eq!(s.connector, 2);
+    }
+
+    #[test]
+    fn a_charge_of_which_too_little_was_told_is_doubtful() {
+        let doubt = |updates: &[TransactionUpdate], status: Status| {
+            let mut s = session();
+            for update in updates {
+                tell(&mut s, update);
+            }
+            s.status = status;
+            s.doubts().first()
+        };
+        let (silent, read) =
+            (update(Phase::Started, 0, &[]), update(Phase::Started, 0, &[(PointKind::MeterStart, 1000)]));
+        let not_measured = Some(Doubt::NotMeasured);
+        for end in [vec![], vec![(PointKind::End, 2000)]] {
+            assert_eq!(
+                doubt(&[silent.clone(), update(Phase::Ended, 3600, &end)], Status::Finished),
+                not_measured,
+                "{end:?}"
+            );
+        }
+        assert_eq!(doubt(&[silent.clone(), update(Phase::Ended, 5, &[])], Status::Finished), None, "over at once");
+        // Settled without a word of its end.
+        assert_eq!(doubt(std::slice::from_ref(&silent), Status::Finished), not_measured);
+        assert_eq!(doubt(std::slice::from_ref(&read), Status::Finished), not_measured);
+        assert_eq!(doubt(std::slice::from_ref(&read), Status::Active), None);
+        let plugged_in = update(Phase::Updated, 5, &[(PointKind::State, ChargingState::Connected as i64)]);
+        assert_eq!(doubt(&[read.clone(), plugged_in], Status::Finished), None);
+        let sampled = update(Phase::Updated, 60, &[(PointKind::Register, 1500)]);
+        assert_eq!(doubt(&[read, sampled], Status::Finished), None, "the figures so far");
     }
 
     #[test]

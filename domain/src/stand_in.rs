@@ -8,9 +8,9 @@ use crate::units::Wh;
 pub(crate) struct StandIn {
     /// The sum of all intervals.
     pub(crate) intervals: Wh,
-    /// The first value of net energy, and the last.
+    /// The first value of net energy, and the highest: what came back does not lower a bill.
     pub(crate) net: Option<(Wh, Wh)>,
-    /// The sum of its values: where they fall they are intervals.
+    /// The sum of its values: where one lies below the first they are intervals. A 0 is a reading that failed.
     pub(crate) net_sum: Wh,
     pub(crate) net_fell: bool,
 }
@@ -22,9 +22,9 @@ impl StandIn {
         match point.kind {
             PointKind::Interval => self.intervals = Wh(self.intervals.0.saturating_add(value.0)),
             PointKind::Net => {
-                let (first, last) = self.net.unwrap_or((value, value));
-                self.net_fell |= value < last;
-                self.net = Some((first, value));
+                let (first, highest) = self.net.unwrap_or((value, value));
+                self.net_fell |= value < first && value > Wh(0);
+                self.net = Some((first, highest.max(value)));
                 self.net_sum = Wh(self.net_sum.0.saturating_add(value.0));
             }
             _ => {}
@@ -35,7 +35,7 @@ impl StandIn {
     pub(crate) fn energy(&self) -> Wh {
         let net = match self.net {
             Some(_) if self.net_fell => self.net_sum,
-            Some((first, last)) => last - first,
+            Some((first, highest)) => highest - first,
             None => Wh(0),
         };
         self.intervals.max(net)
