@@ -7,6 +7,7 @@ mod calls;
 mod inbound;
 mod intake;
 mod pings;
+mod plugs;
 mod setup;
 mod tags;
 
@@ -111,6 +112,7 @@ pub(crate) async fn run(
                     resumes_at: None,
                     left_out_at: Instant::now(),
                     follow_ups: VecDeque::new(),
+                    plugs: plugs::Plugs::default(),
                     samples: Samples::Quiet,
                 };
                 last = Some(Box::pin(connection.serve(&mut commands)).await);
@@ -208,6 +210,8 @@ struct Connection {
     left_out_at: Instant,
     /// What is to be asked of the station because of what it told.
     follow_ups: VecDeque<Then>,
+    /// What is told of the connectors of each EVSE (2.0.1).
+    plugs: plugs::Plugs,
     samples: Samples,
 }
 
