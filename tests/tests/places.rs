@@ -173,6 +173,34 @@ on_both_engines! {
         world.device_is(&customer, &device, "Idle").await;
     }
 
+    async fn an_evse_of_two_connectors_is_as_the_one_in_use(world) {
+        let device = world.operator.charger("CS-7", 1).await.remove(0);
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let other = world.rich_customer(OTHER, 50_000).await;
+        let mut charger = world.raw("CS-7", Version::V201).await;
+        let mut script = Script::load("places");
+        for part in ["plugged in 201", "another connector out 201"] {
+            script.play(&mut charger, part).await;
+            world.device_is(&customer, &device, "Idle").await;
+        }
+        asked_for(&mut script, &customer, &charger, &device).await;
+        script.play(&mut charger, "charged 201").await;
+        customer.finish(&device).await;
+        // The charged car is still there.
+        script.play(&mut charger, "another connector free 201").await;
+        world.device_is(&customer, &device, "Busy").await;
+        other.start(&device).await.problem(409, "device_busy");
+        script.play(&mut charger, "free 201").await;
+        world.device_is(&customer, &device, "Idle").await;
+        // Both out: so is the place. One of them free: so is it.
+        script.play(&mut charger, "inoperative 201").await;
+        world.device_is(&customer, &device, "Idle").await;
+        script.play(&mut charger, "another connector out 201").await;
+        world.device_is(&customer, &device, "Repair").await;
+        script.play(&mut charger, "another connector taken 201").await;
+        world.device_is(&customer, &device, "Idle").await;
+    }
+
     async fn evse_0_says_nothing_of_the_others(world) {
         let device = world.operator.charger("CS-6", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 50_000).await;

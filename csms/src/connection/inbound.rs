@@ -130,7 +130,7 @@ impl Connection {
     }
 
     /// The payload's tree lives in here only: it is large beside its text, and the store may let wait.
-    fn decode(&self, action: &str, payload: &str, received: Timestamp) -> Result<(Decision, Reach), &'static str> {
+    fn decode(&mut self, action: &str, payload: &str, received: Timestamp) -> Result<(Decision, Reach), &'static str> {
         if payload.len() > LONGEST_OTHER && !ocpp::may_be_long(action) {
             return Err("the payload is longer than such a message can be");
         }
@@ -138,7 +138,17 @@ impl Connection {
         let value = payload::value(payload).filter(|value| value.is_object() || value.is_null());
         let value = value.ok_or("the payload is no object that can be read")?;
         let reach = Reach::of(received, self.away, &value);
-        Ok((ocpp::decode(self.version, action, &value, &reach), reach))
+        let mut decision = ocpp::decode(self.version, action, &value, &reach);
+        if let Decision::Ingest(decoded) = &mut decision {
+            match &mut decoded.event {
+                ChargerEvent::Status(report) if self.version == Version::V201 => {
+                    self.plugs.fold(report, ocpp::plug(&value));
+                }
+                ChargerEvent::Booted { .. } => self.plugs.forget(),
+                _ => {}
+            }
+        }
+        Ok((decision, reach))
     }
 
     /// What is kept of a payload, and whether anything is.

@@ -7,6 +7,7 @@ mod calls;
 mod inbound;
 mod intake;
 mod pings;
+mod plugs;
 mod setup;
 mod tags;
 
@@ -132,6 +133,7 @@ async fn let_in(
         resumes_at: None,
         left_out_at: Instant::now(),
         follow_ups: VecDeque::new(),
+        plugs: plugs::Plugs::default(),
         samples: Samples::Quiet,
         _seat: checked.seat,
     };
@@ -226,6 +228,8 @@ struct Connection {
     left_out_at: Instant,
     /// What is to be asked of the station because of what it told.
     follow_ups: VecDeque<Then>,
+    /// What is told of the connectors of each EVSE (2.0.1).
+    plugs: plugs::Plugs,
     samples: Samples,
     /// Its place among those who are connected.
     _seat: OwnedSemaphorePermit,

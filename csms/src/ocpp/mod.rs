@@ -116,6 +116,11 @@ pub(crate) fn decode(version: Version, action: &str, payload: &Value, reach: &Re
     decision
 }
 
+/// The connector of an EVSE that a StatusNotification of 2.0.1 tells of.
+pub(crate) fn plug(payload: &Value) -> Option<u32> {
+    lenient::connector(payload, "connectorId")
+}
+
 /// The CALLRESULT's payload for an ingested CALL.
 pub(crate) fn answer(version: Version, action: &str, outcome: Outcome, now: Timestamp, heartbeat_s: u32) -> String {
     match version {
