@@ -107,6 +107,20 @@ on_both_engines! {
         assert_eq!(sessions_of(&world.operator, "CS-1").await.len(), 1);
     }
 
+    async fn a_guessed_card_that_is_told_late_is_for_review(world) {
+        let (mut charger, [customer, _], _) = set_up(world).await;
+        for n in 0..30 {
+            let guess = json!({ "idToken": { "idToken": format!("04{n:06X}"), "type": "ISO14443" } });
+            charger.call("Authorize", guess).await.ok();
+        }
+        charger.on("GetTransactionStatus", Policy::Answer(json!({ "messagesInQueue": false })));
+        tell(&mut charger, &event("Ended", "T-1", 1, (100, 1_700), None, "EVDeparted")).await;
+        session_is(&world.operator, "CS-1", "finished").await;
+        tell(&mut charger, &event("Started", "T-1", 0, (300, 1_000), Some(CARD), "Authorized")).await;
+        billed(&customer, &[700]).await;
+        assert_eq!(session_is(&world.operator, "CS-1", "finished").await["review"], "guessed_card");
+    }
+
     async fn events_told_backwards_are_the_same_bill(world) {
         let (mut charger, [customer, _], _) = set_up(world).await;
         let mut wanted = Vec::new();

@@ -4,7 +4,7 @@
 use evm_domain::{ChargerId, Phase, Point, Status, TransactionUpdate};
 
 use super::Desk;
-use super::places::UNKNOWN_TAG;
+use super::places::{GUESSED_CARD, UNKNOWN_TAG};
 
 impl Desk {
     /// A message of which nothing counts. What a station numbers may be another charge's, as it tells later; and where the end
@@ -38,7 +38,9 @@ impl Desk {
         let entry = &mut self.entries[n];
         entry.session.id_tag = Some(tag.clone());
         entry.session.customer = owner.filter(|_| entry.session.device.is_some());
-        entry.session.review = entry.session.customer.is_none().then(|| UNKNOWN_TAG.into());
+        let guessed = self.guessed.contains(&(charger, tag.to_owned())).then_some(GUESSED_CARD);
+        let review = if entry.session.customer.is_some() { guessed } else { Some(UNKNOWN_TAG) };
+        entry.session.review = review.map(Into::into);
         entry.late = entry.session.customer.is_some();
     }
 

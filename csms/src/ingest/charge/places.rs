@@ -15,7 +15,7 @@ use crate::ocpp::TagStatus;
 /// The review of a session that nobody is known to have begun.
 pub(super) const UNKNOWN_TAG: &str = "unknown_tag";
 /// The review of the first charge of a card at a charger where card numbers are guessed.
-const GUESSED_CARD: &str = "guessed_card";
+pub(super) const GUESSED_CARD: &str = "guessed_card";
 /// The review of a session that a blocked card began.
 pub(super) const BLOCKED_TAG: &str = "blocked_tag";
 /// The review of a session whose customer charges elsewhere.
