@@ -65,20 +65,30 @@ impl NatsBus {
     }
 
     pub(crate) async fn serve(&self, subject: &str) -> Result<NatsCommands, BusError> {
-        let subscriber = self
-            .client
-            .queue_subscribe(subject.to_owned(), COMMAND_GROUP.to_owned())
-            .await
-            .map_err(|error| BusError::Down(error.to_string()))?;
+        let subscriber =
+            self.connected(self.client.queue_subscribe(subject.to_owned(), COMMAND_GROUP.to_owned())).await?;
         self.round_trip().await?;
         Ok(NatsCommands { subscriber, client: self.client.clone() })
     }
 
     pub(crate) async fn subscribe(&self, subject: &str) -> Result<Subscriber, BusError> {
-        let subscribed = self.client.subscribe(subject.to_owned()).await;
-        let subscriber = subscribed.map_err(|error| BusError::Down(error.to_string()))?;
+        let subscriber = self.connected(self.client.subscribe(subject.to_owned())).await?;
         self.round_trip().await?;
         Ok(subscriber)
+    }
+
+    /// A subscription, where there is a connection. Without one it would wait in the client's queue, which is soon full.
+    async fn connected<E: std::fmt::Display>(
+        &self,
+        subscription: impl Future<Output = Result<Subscriber, E>>,
+    ) -> Result<Subscriber, BusError> {
+        if !self.healthy() {
+            return Err(BusError::Down("not connected".to_owned()));
+        }
+        match timeout(SERVER_PATIENCE, subscription).await {
+            Ok(subscribed) => subscribed.map_err(|error| BusError::Down(error.to_string())),
+            Err(_) => Err(BusError::Down("too much waits to be sent".to_owned())),
+        }
     }
 
     pub(crate) async fn ask(&self, subject: &str, request: Vec<u8>, deadline: Duration) -> Result<Vec<u8>, AskError> {

@@ -19,8 +19,10 @@ use crate::registry::Why;
 const EVERY: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Without an answer for so long a node is not reached; longer than [`LEASE_MS`].
+/// Without an answer for so long a node is not reached.
 const SEVERED: Duration = Duration::from_secs(3);
+/// The bus may have died so long after the last answer here: what others say of before that tells nothing.
+const AFTER_LAST: Duration = Duration::from_millis(1_500);
 /// How long an answer counts for others.
 const LEASE_MS: i64 = 2_500;
 /// The leases of those who are reached; also how they are told from others.
@@ -57,7 +59,7 @@ pub(crate) async fn watch(node: &Arc<Node>, shutdown: &CancellationToken) {
         }
         let done = match is_reached {
             true => note_reached(node, &lease).await,
-            false if answered.elapsed() >= SEVERED => let_go(node, &lease).await,
+            false if answered.elapsed() >= SEVERED => let_go(node, &lease, answered.elapsed() - AFTER_LAST).await,
             false => Ok(()),
         };
         if let Err(error) = done {
@@ -82,10 +84,12 @@ async fn give_back(node: &Node, lease: &str) -> Result<()> {
     db.commit().await
 }
 
-/// Closes all chargers' sockets where another node is reached.
-async fn let_go(node: &Node, lease: &str) -> Result<()> {
-    let others = leases::others(&mut node.store.read().await?, LEASES, lease).await?;
-    if others && !node.severed.0.swap(true, Ordering::Relaxed) {
+/// Closes all chargers' sockets where another node was reached within this time.
+async fn let_go(node: &Node, lease: &str, within: Duration) -> Result<()> {
+    let left_ms = LEASE_MS.saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
+    let others = leases::others(&mut node.store.read().await?, LEASES, lease, left_ms.max(0)).await?;
+    let was = node.severed.0.swap(others, Ordering::Relaxed);
+    if others && !was {
         tracing::error!("no command reaches this node over the bus, and another is reached: its chargers are let go");
     }
     if others {

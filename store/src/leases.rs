@@ -34,12 +34,19 @@ pub async fn take(db: &mut Db, name: &str, holder: &str, ttl_ms: i64) -> Result<
     Ok(changed > 0)
 }
 
-/// Whether there is a lease whose name begins with `prefix`, beside this one, that has not run out.
-pub async fn others(db: &mut Db, prefix: &str, mine: &str) -> Result<bool> {
+/// Whether there is a lease whose name begins with `prefix`, beside this one, that goes on for more than `left_ms`.
+pub async fn others(db: &mut Db, prefix: &str, mine: &str, left_ms: i64) -> Result<bool> {
     let clock = db.clock_sql("$3");
-    let sql = format!("SELECT name FROM leases WHERE name LIKE $1 AND name <> $2 AND expires_at > {clock} LIMIT 1");
+    let sql =
+        format!("SELECT name FROM leases WHERE name LIKE $1 AND name <> $2 AND expires_at > {clock} + $4 LIMIT 1");
     let row: Option<(String,)> = on!(db, conn => {
-        sqlx::query_as(AssertSqlSafe(sql)).bind(format!("{prefix}%")).bind(mine).bind(now().0).fetch_optional(conn).await?
+        sqlx::query_as(AssertSqlSafe(sql))
+            .bind(format!("{prefix}%"))
+            .bind(mine)
+            .bind(now().0)
+            .bind(left_ms)
+            .fetch_optional(conn)
+            .await?
     });
     Ok(row.is_some())
 }
