@@ -334,4 +334,31 @@ async fn what_a_201_station_forgot_ends_after_a_grace(engine: Engine) {
     world.finish().await;
 }
 
+/// A station without a clock tells each of its starts by the same words.
+async fn a_start_without_a_clock_begins_another_after_one_that_was_forgotten(engine: Engine) {
+    let world = World::start_on(engine, None, &[("EVM_LOST_CHARGE_S", "1")]).await;
+    world.operator.charger("CP-8", 1).await;
+    let customer = world.rich_customer(PHONE, 50_000).await;
+    let card = format!("/customers/{PHONE}/cards/04AABBCC");
+    world.operator.send(reqwest::Method::PUT, &card, None).await.ok();
+    let mut charger = world.raw("CP-8", Version::V16).await;
+    let start = json!({ "connectorId": 1, "idTag": "04AABBCC", "meterStart": 0 });
+    let first = charger.call("StartTransaction", start.clone()).await.ok();
+    charger.status(1, "Available").await;
+    session_is(&world.operator, "CP-8", "finished").await;
+    let second = charger.call("StartTransaction", start).await.ok();
+    assert_ne!(first["transactionId"], second["transactionId"]);
+    assert_eq!(second["idTagInfo"]["status"], "Accepted", "{second}");
+    charger.stop(second["transactionId"].as_i64().unwrap(), 700).await;
+    let all = evm_tests::eventually("the bill", async || {
+        let all = customer.purchases().await;
+        all.iter().any(|one| evm_tests::api::wh(&one["energy"]) == 700).then_some(all)
+    })
+    .await;
+    let billed: i64 = all.iter().map(|one| evm_tests::api::wh(&one["energy"])).sum();
+    assert_eq!(billed, 700);
+    world.finish().await;
+}
+
+on_each_engine!(a_start_without_a_clock_begins_another_after_one_that_was_forgotten);
 on_each_engine!(what_the_charger_forgot_ends_after_a_grace, what_a_201_station_forgot_ends_after_a_grace);

@@ -1,9 +1,9 @@
 //! Who may begin a charge: cards and their owners' credit, stations where nobody needs one, guesses, starts without a car.
 #![allow(clippy::unwrap_used)]
 
-use evm_tests::api::decimal;
+use evm_tests::api::{decimal, wh};
 use evm_tests::charge::{begin_16, session_is, sessions_of};
-use evm_tests::charger::Policy;
+use evm_tests::charger::{Policy, now};
 use evm_tests::script::Script;
 use evm_tests::{Customer, Engine, RawCharger, Version, World, on_both_engines, on_each_engine};
 use reqwest::Method;
@@ -208,6 +208,34 @@ async fn guessed_cards_are_slowed_down_told_of_and_for_review(engine: Engine) {
     world.finish().await;
 }
 
+/// What flows there is the other's, who charges on.
+async fn a_start_without_credit_beside_a_charge_bills_nobody(engine: Engine) {
+    let world = World::start_on(engine, None, &[("EVM_LEAST_BALANCE", "1000")]).await;
+    world.operator.charger("CP-1", 1).await;
+    let customer = world.rich_customer(PHONE, 50_000).await;
+    let poor = world.customer(OTHER).await;
+    card(&world, PHONE, "04AABBCC", false).await;
+    card(&world, OTHER, "04DDEEFF", false).await;
+    let mut charger = world.raw("CP-1", Version::V16).await;
+    let runs = charger.start(1, "04AABBCC", 1_000).await;
+    charger.meter(1, runs, 2_000).await;
+    let start = json!({ "connectorId": 1, "idTag": "04DDEEFF", "meterStart": 2_000, "timestamp": now() });
+    let answer = charger.call("StartTransaction", start).await.ok();
+    assert_eq!(answer["idTagInfo"]["status"], "Blocked", "{answer}");
+    let refused = answer["transactionId"].as_i64().unwrap();
+    charger.meter(1, runs, 2_500).await;
+    charger.stop(runs, 3_000).await;
+    charger.stop(refused, 3_000).await;
+    let purchases = evm_tests::eventually("the purchase", async || {
+        let all = customer.purchases().await;
+        all.first().is_some_and(|one| wh(&one["energy"]) >= 2_000).then_some(all)
+    })
+    .await;
+    assert_eq!(wh(&purchases[0]["energy"]), 2_000, "{purchases:?}");
+    assert!(poor.purchases().await.is_empty());
+    world.finish().await;
+}
+
 /// Starts and gives up at once; gives the id that the finish answered.
 async fn start_and_finish(customer: &Customer, charger: &RawCharger, device: &str) -> String {
     customer.start(device).await.ok();
@@ -293,4 +321,8 @@ on_both_engines! {
     }
 }
 
-on_each_engine!(the_least_balance_and_the_debt_hold_for_cards, guessed_cards_are_slowed_down_told_of_and_for_review,);
+on_each_engine!(
+    the_least_balance_and_the_debt_hold_for_cards,
+    guessed_cards_are_slowed_down_told_of_and_for_review,
+    a_start_without_credit_beside_a_charge_bills_nobody,
+);

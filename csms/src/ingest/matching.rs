@@ -106,7 +106,8 @@ fn is_of_another_card(last: &Session, update: &TransactionUpdate) -> bool {
 fn is_over(session: &Session) -> bool {
     let charged = session.meter.energy() > Wh(0);
     let left = session.status == Status::Active && session.meter.state == ChargingState::Idle;
-    session.ended_at.is_some() || (charged && (left || session.status == Status::Finished))
+    let lost = session.status == Status::Finished && session.lost_at.is_some();
+    session.ended_at.is_some() || lost || (charged && (left || session.status == Status::Finished))
 }
 
 /// Whether the clock that dates a start stands still: the charge that it began before took no time, or what is dated now lies

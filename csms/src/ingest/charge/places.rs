@@ -136,6 +136,15 @@ impl Desk {
             return Ruling::refused(CONCURRENT_TX);
         }
         let refused = !self.has_credit(owner);
+        let is_others = |entry: &Entry| {
+            let s = &entry.session;
+            let here = s.charger == charger && s.connector == connector && s.customer != Some(owner);
+            here && s.status == Status::Active && s.transaction.is_some() && !s.refused && !entry.gone
+        };
+        if refused && self.entries.iter().any(is_others) {
+            // What flows here is the other's, who charges on.
+            return Ruling::refused(NO_CREDIT);
+        }
         let guessed = self.guessed.contains(&(charger, tag.to_owned())).then_some(GUESSED_CARD);
         Ruling { customer: Some(owner), review: if refused { Some(NO_CREDIT) } else { guessed }, refused }
     }
