@@ -5,7 +5,7 @@ mod names;
 mod running;
 
 pub use begin::{Begun, NewRequest, NewSession, Requested, fail, insert, mark_begun, request, take_numbers};
-pub use names::{attach, forget_names, forget_starts, merge};
+pub use names::{attach, forget_names, forget_starts, merge, next_begun};
 pub use running::{
     Live, abandoned, claim_stop, finish_was_agreed, lost, never_begun_in_a_row, note_finish, requested_before, running,
 };

@@ -69,6 +69,35 @@ on_both_engines! {
         }
     }
 
+    async fn a_charge_ends_where_another_takes_its_place(world) {
+        let (mut charger, customers, _) = set_up(world, Version::V16, (1000, 50)).await;
+        let mut wanted = [Vec::new(), Vec::new()];
+        for (part, first) in
+            [("two at one place, the first one's stop last", 1_000), ("two at one place, the first one's stop late", 900)]
+        {
+            let mut script = Script::load("over");
+            script.play(&mut charger, part).await;
+            wanted[0].push(first);
+            wanted[1].push(3_000);
+            for (customer, wanted) in customers.iter().zip(&wanted) {
+                evm_tests::eventually(&format!("{part}: bills of {wanted:?}"), async || {
+                    let mut all = energies(customer).await;
+                    all.sort_unstable_by_key(|wh| wanted.iter().position(|one| one == wh));
+                    (all == *wanted).then_some(())
+                })
+                .await;
+                for purchase in customer.purchases().await {
+                    customer.pay(purchase["id"].as_str().unwrap(), "EVM").await;
+                }
+            }
+            charger.status(1, "Available").await;
+        }
+        assert_eq!(problem_of(world, "stop").await, "dated after the end");
+        let sessions = evm_tests::charge::sessions_of(&world.operator, "CP-1").await;
+        let marked = sessions.iter().filter(|one| one["review"] == "rose_after_end").count();
+        assert_eq!(marked, 1, "{sessions:?}");
+    }
+
     async fn a_stop_dated_before_the_begin_ends_nothing(world) {
         let (mut charger, [customer, _], device) = set_up(world, Version::V16, (0, 0)).await;
         for (n, (when, old)) in [(604_800, 900), (3_600, 9_000), (400, 900)].into_iter().enumerate() {

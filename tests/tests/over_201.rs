@@ -61,6 +61,17 @@ on_both_engines! {
         world.device_is(&customer, &device, "Idle").await;
     }
 
+    async fn a_charge_ends_where_another_takes_its_place(world) {
+        let (mut charger, [customer, other], _) = set_up(world).await;
+        Script::load("over").play(&mut charger, "two at one place, the first one's end last 2.0.1").await;
+        billed(&customer, &[1000]).await;
+        billed(&other, &[3000]).await;
+        assert_eq!(problem_of(world, "a2").await, "dated after the end");
+        let sessions = sessions_of(&world.operator, "CS-1").await;
+        let marked = sessions.iter().filter(|one| one["review"] == "rose_after_end").count();
+        assert_eq!(marked, 1, "{sessions:?}");
+    }
+
     async fn a_late_sample_with_its_own_token_displaces_nobody(world) {
         let (mut charger, [customer, other], _) = set_up(world).await;
         let mut script = Script::load("over");

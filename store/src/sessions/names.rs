@@ -1,6 +1,6 @@
 //! Which transaction and which place a session has, where that shows later.
 
-use evm_domain::{Session, SessionId};
+use evm_domain::{Session, SessionId, Timestamp, Wh};
 
 use crate::Result;
 use crate::engine::{Db, on};
@@ -65,4 +65,22 @@ pub async fn forget_starts(db: &mut Db, over: &[SessionId]) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// When the next charge began at the place of this one, and by which register, as far as is known.
+pub async fn next_begun(db: &mut Db, session: &Session) -> Result<Option<(Timestamp, Option<Wh>)>> {
+    let Some(began) = session.started_at else { return Ok(None) };
+    let row: Option<(i64, Option<i64>)> = on!(db, conn => {
+        sqlx::query_as(
+            "SELECT started_at, baseline_wh FROM sessions WHERE charger_id = $1 AND connector = $2 AND id <> $3 \
+             AND started_at > $4 AND transaction_ref IS NOT NULL AND NOT refused ORDER BY started_at LIMIT 1",
+        )
+        .bind(session.charger.to_string())
+        .bind(i32::try_from(session.connector).unwrap_or_default())
+        .bind(session.id.to_string())
+        .bind(began.0)
+        .fetch_optional(conn)
+        .await?
+    });
+    Ok(row.map(|(at, register)| (Timestamp(at), register.map(Wh))))
 }

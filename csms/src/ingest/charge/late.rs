@@ -1,12 +1,54 @@
 //! What comes too late, or from elsewhere: messages beside their charge, customers of charges that were settled for nobody, and
 //! the tags that operators sent.
 
-use evm_domain::{ChargerId, Phase, Point, Status, TransactionUpdate};
+use evm_domain::{ChargerEvent, ChargerId, Phase, Point, PointKind, Status, TransactionUpdate, Wh};
+use evm_store::{Db, Result, sessions};
 
-use super::Desk;
-use super::places::{GUESSED_CARD, UNKNOWN_TAG};
+use super::places::{GUESSED_CARD, SUPERSEDED, UNKNOWN_TAG};
+use super::{Desk, Entry};
+use crate::ingest::Told;
+
+/// Loads what bounds the charges whose places others took, where their ends are told.
+pub(super) async fn load_next(db: &mut Db, told: &[&Told], entries: &mut [Entry]) -> Result<()> {
+    for message in told {
+        let ChargerEvent::Transaction(update) = &message.decoded.event else { continue };
+        if update.phase != Phase::Ended {
+            continue;
+        }
+        for entry in entries.iter_mut().filter(|entry| entry.session.charger == message.charger) {
+            let s = &entry.session;
+            let was_superseded = s.stop_reason.as_deref() == Some(SUPERSEDED) && s.ended_at.is_none();
+            if s.status == Status::Finished && was_superseded {
+                entry.next = sessions::next_begun(db, s).await?;
+            }
+        }
+    }
+    Ok(())
+}
 
 impl Desk {
+    /// An end that is told of a charge whose place another one took since, dated after that one's begin: it ended then, and its
+    /// register stands at most where the other began.
+    pub(super) fn bounded_by_next(&self, n: usize, update: &TransactionUpdate) -> Option<TransactionUpdate> {
+        let entry = &self.entries[n];
+        let (began, baseline) = entry.next.filter(|(began, _)| update.phase == Phase::Ended && update.at > *began)?;
+        let most = baseline.filter(|most| entry.session.meter.register.is_none_or(|last| *most >= last));
+        let mut bounded = TransactionUpdate { at: began, ..update.clone() };
+        bounded.points.retain_mut(|point| match point.kind {
+            _ if point.at <= began => true,
+            PointKind::End => {
+                (point.at, point.value) = (began, point.value.min(most.map_or(0, |Wh(most)| most)));
+                most.is_some()
+            }
+            PointKind::State => {
+                point.at = began;
+                true
+            }
+            _ => false,
+        });
+        Some(bounded)
+    }
+
     /// A message of which nothing counts. What a station numbers may be another charge's, as it tells later; and where the end
     /// is dated before the begin, another end may follow.
     pub(super) fn set_aside(&mut self, n: usize, update: &TransactionUpdate, points: Vec<Point>) {

@@ -15,7 +15,7 @@ use evm_domain::bounds::{Misfit, points_of};
 use evm_domain::credit::{Rules, Standing};
 use evm_domain::{
     ChargerEvent, ChargerId, ChargingState, CustomerId, Phase, Point, PointKind, Session, SessionId, Status,
-    StatusReport, Timestamp, TransactionUpdate,
+    StatusReport, Timestamp, TransactionUpdate, Wh,
 };
 use evm_store::cards::{self, Card};
 use evm_store::chargers::{self, Place};
@@ -49,6 +49,8 @@ pub(super) struct Entry {
     pub(super) start_key: Option<String>,
     /// Its station's id of the transaction, where another charge has that by now (2.0.1).
     pub(super) told_as: Option<String>,
+    /// Of a charge that another one took the place of, and whose end comes: when that one began, and by which register.
+    next: Option<(Timestamp, Option<Wh>)>,
     /// Merged into another: it no longer takes part.
     pub(super) gone: bool,
     changed: bool,
@@ -83,6 +85,7 @@ impl Entry {
             session,
             start_key,
             told_as,
+            next: None,
             gone: false,
             changed: false,
             new: None,
@@ -170,6 +173,7 @@ impl Desk {
                 None => entries.push(Entry::of(found)),
             }
         }
+        late::load_next(db, &others, &mut entries).await?;
         let places = chargers::places(db, &wanted.starters).await?;
         let without_place = entries.iter().filter(|entry| entry.session.review.as_deref() == Some(NO_DEVICE));
         let tags_before = without_place.filter_map(|entry| entry.session.id_tag.clone()).filter(|_| !places.is_empty());
@@ -283,6 +287,9 @@ impl Desk {
             return if said { Taken::default() } else { Taken::aside(Misfit::EndedBefore.as_str()) };
         }
         self.forget_start(n, update);
+        let told = update;
+        let bounded = self.bounded_by_next(n, told);
+        let update = bounded.as_ref().unwrap_or(told);
         let points = points_told(update);
         let entry = &self.entries[n];
         let misfit = entry.session.misfit(update, &points);
@@ -294,6 +301,10 @@ impl Desk {
             self.apply(n, charger, update, points);
             self.note_sign_of_life(n, update, received);
         }
+        if bounded.is_some() {
+            self.entries[n].session.set_aside(&points_told(told));
+        }
+        let elsewhere = elsewhere.or(bounded.as_ref().map(|_| Misfit::AfterEnd));
         let entry = &self.entries[n];
         let session = &entry.session;
         let problem = misfit.or(elsewhere).map(|misfit| misfit.as_str().into());

@@ -22,6 +22,8 @@ pub(super) const BLOCKED_TAG: &str = "blocked_tag";
 pub(super) const CONCURRENT_TX: &str = "concurrent_tx";
 /// The review of a session that began against the rules of credit.
 pub(super) const NO_CREDIT: &str = "no_credit";
+/// The end of a charge whose place another one took.
+pub(super) const SUPERSEDED: &str = "superseded";
 /// The review of a session whose connector is no device.
 pub(super) const NO_DEVICE: &str = "no_device";
 
@@ -138,8 +140,10 @@ impl Desk {
         let refused = !self.has_credit(owner);
         let is_others = |entry: &Entry| {
             let s = &entry.session;
-            let here = s.charger == charger && s.connector == connector && s.customer != Some(owner);
-            here && s.status == Status::Active && s.transaction.is_some() && !s.refused && !entry.gone
+            let here =
+                s.charger == charger && s.connector == connector && s.customer.is_some_and(|other| other != owner);
+            let runs = s.status == Status::Active && s.transaction.is_some() && s.ended_at.is_none();
+            here && runs && !s.refused && !entry.gone
         };
         if refused && self.entries.iter().any(is_others) {
             // What flows here is the other's, who charges on.
@@ -283,7 +287,7 @@ impl Desk {
                 continue;
             }
             s.customer.filter(|_| !s.refused).map(|owner| self.charging.remove(&owner));
-            s.stop_reason.get_or_insert_with(|| "superseded".into());
+            s.stop_reason.get_or_insert_with(|| SUPERSEDED.into());
             if s.status == Status::Requested {
                 s.status = Status::Failed;
                 entry.changed = true;
