@@ -66,6 +66,20 @@ fn amount(purchase: &Value) -> Decimal {
     decimal(&purchase["amount"])
 }
 
+/// The register of a life at the start and the stop, a count of the charge between: billed is what that says.
+async fn a_lifetime(world: &mut World, version: Version, [begins, ends]: [&str; 2]) {
+    let (customer, mut charger) = place(world, "CP-1", version, json!({})).await;
+    let mut script = Script::load("figures");
+    script.play(&mut charger, begins).await;
+    let running = sessions_of(&world.operator, "CP-1").await.remove(0);
+    assert_eq!((decimal(&running["energy"]), &running["review"]), (decimal(&json!(0.249)), &Value::Null), "{running}");
+    script.play(&mut charger, ends).await;
+    let session = session_is(&world.operator, "CP-1", "finished").await;
+    assert_eq!(session["review"], Value::Null, "{session}");
+    let purchase = customer.purchase(session["purchaseId"].as_str().unwrap()).await;
+    assert_eq!(amount(&purchase), Decimal::from(353), "{purchase}");
+}
+
 on_both_engines! {
     async fn a_clock_that_nobody_has_set_bills_no_years(world) {
         let (session, purchase) = played(world, "clock of 2023", Version::V16, json!({})).await;
@@ -122,16 +136,7 @@ on_both_engines! {
     }
 
     async fn a_register_of_a_life_and_a_count_of_the_charge_are_told_apart(world) {
-        let (customer, mut charger) = place(world, "CP-1", Version::V16, json!({})).await;
-        let mut script = Script::load("figures");
-        script.play(&mut charger, "lifetime begins").await;
-        let running = sessions_of(&world.operator, "CP-1").await.remove(0);
-        assert_eq!((decimal(&running["energy"]), &running["review"]), (decimal(&json!(0.249)), &Value::Null), "{running}");
-        script.play(&mut charger, "lifetime ends").await;
-        let session = session_is(&world.operator, "CP-1", "finished").await;
-        assert_eq!(session["review"], Value::Null, "{session}");
-        let purchase = customer.purchase(session["purchaseId"].as_str().unwrap()).await;
-        assert_eq!(amount(&purchase), Decimal::from(353), "{purchase}");
+        a_lifetime(world, Version::V16, ["lifetime begins", "lifetime ends"]).await;
     }
 
     async fn a_register_that_power_contradicts_is_billed_as_told_and_for_review(world) {
@@ -259,16 +264,7 @@ on_both_engines! {
     }
 
     async fn a_register_of_a_life_is_told_apart_in_201_too(world) {
-        let (customer, mut charger) = place(world, "CP-1", Version::V201, json!({})).await;
-        let mut script = Script::load("figures");
-        script.play(&mut charger, "lifetime begins 201").await;
-        let running = sessions_of(&world.operator, "CP-1").await.remove(0);
-        assert_eq!((decimal(&running["energy"]), &running["review"]), (decimal(&json!(0.249)), &Value::Null), "{running}");
-        script.play(&mut charger, "lifetime ends 201").await;
-        let session = session_is(&world.operator, "CP-1", "finished").await;
-        assert_eq!(session["review"], Value::Null, "{session}");
-        let purchase = customer.purchase(session["purchaseId"].as_str().unwrap()).await;
-        assert_eq!(amount(&purchase), Decimal::from(353), "{purchase}");
+        a_lifetime(world, Version::V201, ["lifetime begins 201", "lifetime ends 201"]).await;
     }
 
     async fn a_count_of_the_charge_is_billed_where_its_end_is_never_told(world) {
