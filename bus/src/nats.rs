@@ -65,30 +65,29 @@ impl NatsBus {
     }
 
     pub(crate) async fn serve(&self, subject: &str) -> Result<NatsCommands, BusError> {
-        let subscriber =
-            self.connected(self.client.queue_subscribe(subject.to_owned(), COMMAND_GROUP.to_owned())).await?;
-        self.round_trip().await?;
+        let subscriber = self.live(self.client.queue_subscribe(subject.to_owned(), COMMAND_GROUP.to_owned())).await?;
         Ok(NatsCommands { subscriber, client: self.client.clone() })
     }
 
     pub(crate) async fn subscribe(&self, subject: &str) -> Result<Subscriber, BusError> {
-        let subscriber = self.connected(self.client.subscribe(subject.to_owned())).await?;
+        self.live(self.client.subscribe(subject.to_owned())).await
+    }
+
+    /// A subscription that the server knows of. Without a connection it would wait in the client's queue, which is soon full.
+    async fn live<E: std::fmt::Display>(
+        &self,
+        subscription: impl Future<Output = Result<Subscriber, E>>,
+    ) -> Result<Subscriber, BusError> {
+        self.check_connected()?;
+        let subscribed = timeout(SERVER_PATIENCE, subscription).await;
+        let subscribed = subscribed.map_err(|_| BusError::Down("too much waits to be sent".to_owned()))?;
+        let subscriber = subscribed.map_err(|error| BusError::Down(error.to_string()))?;
         self.round_trip().await?;
         Ok(subscriber)
     }
 
-    /// A subscription, where there is a connection. Without one it would wait in the client's queue, which is soon full.
-    async fn connected<E: std::fmt::Display>(
-        &self,
-        subscription: impl Future<Output = Result<Subscriber, E>>,
-    ) -> Result<Subscriber, BusError> {
-        if !self.healthy() {
-            return Err(BusError::Down("not connected".to_owned()));
-        }
-        match timeout(SERVER_PATIENCE, subscription).await {
-            Ok(subscribed) => subscribed.map_err(|error| BusError::Down(error.to_string())),
-            Err(_) => Err(BusError::Down("too much waits to be sent".to_owned())),
-        }
+    fn check_connected(&self) -> Result<(), BusError> {
+        if self.healthy() { Ok(()) } else { Err(BusError::Down("not connected".to_owned())) }
     }
 
     pub(crate) async fn ask(&self, subject: &str, request: Vec<u8>, deadline: Duration) -> Result<Vec<u8>, AskError> {
@@ -120,9 +119,7 @@ impl NatsBus {
     }
 
     pub(crate) async fn publish(&self, subject: &str, id: Option<&str>, payload: &[u8]) -> Result<(), BusError> {
-        if !self.healthy() {
-            return Err(BusError::Down("not connected".to_owned()));
-        }
+        self.check_connected()?;
         let subject = subject.to_owned();
         let payload = payload.to_vec().into();
         let published = match id {
@@ -173,9 +170,7 @@ impl NatsBus {
     }
 
     pub(crate) async fn round_trip(&self) -> Result<(), BusError> {
-        if !self.healthy() {
-            return Err(BusError::Down("not connected".to_owned()));
-        }
+        self.check_connected()?;
         round_trip(&self.client).await
     }
 

@@ -115,6 +115,7 @@ pub(crate) async fn leave(node: &Node) {
     let goodbye = async {
         let mut db = node.store.begin().await?;
         leases::give_back(&mut db, &format!("node:{}", node.id), &node.id).await?;
+        leases::give_back(&mut db, &severed::lease(node), &node.id).await?;
         leases::give_back(&mut db, "live", &node.id).await?;
         leases::give_back(&mut db, "sweep", &node.id).await?;
         chargers::disconnect_dead_nodes(&mut db).await?;

@@ -38,17 +38,21 @@ impl Severed {
     }
 }
 
+/// The lease of a node that is reached.
+pub(crate) fn lease(node: &Node) -> String {
+    format!("{LEASES}{}", node.id)
+}
+
 /// Watches until `shutdown`.
 pub(crate) async fn watch(node: &Arc<Node>, shutdown: &CancellationToken) {
     if !node.bus.has_server() {
         return;
     }
-    let lease = format!("{LEASES}{}", node.id);
     let (mut answered, mut looked) = (Instant::now(), Instant::now());
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
-            () = shutdown.cancelled() => break,
+            () = shutdown.cancelled() => return,
         }
         let is_reached = matches!(timeout(PATIENCE, node.bus.reach()).await, Ok(Ok(())));
         // A process that slept, or that the machine gave no time, knows nothing of the bus.
@@ -58,36 +62,29 @@ pub(crate) async fn watch(node: &Arc<Node>, shutdown: &CancellationToken) {
             answered = looked;
         }
         let done = match is_reached {
-            true => note_reached(node, &lease).await,
-            false if answered.elapsed() >= SEVERED => let_go(node, &lease, answered.elapsed() - AFTER_LAST).await,
+            true => note_reached(node).await,
+            false if answered.elapsed() >= SEVERED => let_go(node, answered.elapsed() - AFTER_LAST).await,
             false => Ok(()),
         };
         if let Err(error) = done {
             tracing::warn!(%error, "who is reached over the bus is not known");
         }
     }
-    let _ = timeout(PATIENCE, give_back(node, &lease)).await;
 }
 
-async fn note_reached(node: &Node, lease: &str) -> Result<()> {
+async fn note_reached(node: &Node) -> Result<()> {
     if node.severed.0.swap(false, Ordering::Relaxed) {
         tracing::warn!("commands reach this node again");
     }
     let mut db = node.store.begin().await?;
-    leases::take(&mut db, lease, &node.id, LEASE_MS).await?;
-    db.commit().await
-}
-
-async fn give_back(node: &Node, lease: &str) -> Result<()> {
-    let mut db = node.store.begin().await?;
-    leases::give_back(&mut db, lease, &node.id).await?;
+    leases::take(&mut db, &lease(node), &node.id, LEASE_MS).await?;
     db.commit().await
 }
 
 /// Closes all chargers' sockets where another node was reached within this time.
-async fn let_go(node: &Node, lease: &str, within: Duration) -> Result<()> {
+async fn let_go(node: &Node, within: Duration) -> Result<()> {
     let left_ms = LEASE_MS.saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
-    let others = leases::others(&mut node.store.read().await?, LEASES, lease, left_ms.max(0)).await?;
+    let others = leases::others(&mut node.store.read().await?, LEASES, &lease(node), left_ms.max(0)).await?;
     let was = node.severed.0.swap(others, Ordering::Relaxed);
     if others && !was {
         tracing::error!("no command reaches this node over the bus, and another is reached: its chargers are let go");

@@ -125,10 +125,7 @@ impl Session {
         if self.ended_at == Some(update.at) {
             return true;
         }
-        // A 0 is a reading that failed.
-        let ends = update.points.iter().filter(|point| point.kind == PointKind::End && point.value > 0);
-        let register = ends.map(|point| Wh(point.value)).max();
-        let fell = register.zip(self.meter.baseline).is_some_and(|(end, baseline)| end < baseline);
+        let fell = end_registers(update).max().zip(self.meter.baseline).is_some_and(|(end, baseline)| end < baseline);
         // An end that is dated within the charge is the better one.
         if self.ended_at.is_some_and(|ended| second(ended) >= second(began)) {
             return false;
@@ -140,8 +137,7 @@ impl Session {
 
     /// Whether an end names the register that this one ended with, or none.
     pub fn says_the_same(&self, update: &TransactionUpdate) -> bool {
-        let mut ends = update.points.iter().filter(|point| point.kind == PointKind::End && point.value > 0);
-        ends.all(|end| self.meter.register == Some(Wh(end.value)))
+        end_registers(update).all(|end| self.meter.register == Some(end))
     }
 
     /// Whether its end so far is dated before its begin. That may be a clock that was set, or a stop of another time: it holds
@@ -267,6 +263,12 @@ impl Session {
             self.meter.told_doubts.raise(Doubt::RoseAfterEnd, [last.0, point.value]);
         }
     }
+}
+
+/// The registers of an end. A 0 is a reading that failed.
+fn end_registers(update: &TransactionUpdate) -> impl Iterator<Item = Wh> {
+    let ends = update.points.iter().filter(|point| point.kind == PointKind::End && point.value > 0);
+    ends.map(|point| Wh(point.value))
 }
 
 fn is_reading(point: &Point) -> bool {

@@ -65,8 +65,7 @@ pub(crate) async fn run(stream: TcpStream, peer: IpAddr, place: Place, node: &Ar
     let over = async {
         close(&mut socket, code, farewell).await;
         tracing::debug!(%charger, epoch, farewell, "charger gone");
-        gone(node, charger, epoch).await;
-        late(shutdown).await;
+        leave(node, charger, epoch, shutdown).await;
     };
     Box::pin(calls::turn_away(&mut commands, over)).await;
 }
@@ -106,11 +105,7 @@ async fn let_in(
         return None;
     };
     if stream.write_all(checked.welcome.as_bytes()).await.is_err() {
-        let over = async {
-            gone(node, charger, epoch).await;
-            late(shutdown).await;
-        };
-        calls::turn_away(&mut commands, over).await;
+        calls::turn_away(&mut commands, leave(node, charger, epoch, shutdown)).await;
         return None;
     }
     tracing::debug!(%identity, %charger, epoch, version = version.as_str(), "charger connected");
@@ -140,8 +135,9 @@ async fn let_in(
     Some((Box::new(connection), commands))
 }
 
-/// While whoever read before that the station is there may still ask it.
-async fn late(shutdown: &CancellationToken) {
+/// Tells others that the connection is over, and stays while whoever read before that it is there may still ask.
+async fn leave(node: &Node, charger: ChargerId, epoch: i64, shutdown: &CancellationToken) {
+    gone(node, charger, epoch).await;
     let _ = tokio::time::timeout(LATE, shutdown.cancelled()).await;
 }
 

@@ -105,9 +105,9 @@ fn is_of_another_card(last: &Session, update: &TransactionUpdate) -> bool {
 /// Whether a charge is over, so that a start without a time begins another.
 fn is_over(session: &Session) -> bool {
     let charged = session.meter.energy() > Wh(0);
-    let left = session.status == Status::Active && session.meter.state == ChargingState::Idle;
-    let lost = session.status == Status::Finished && session.lost_at.is_some();
-    session.ended_at.is_some() || lost || (charged && (left || session.status == Status::Finished))
+    let left = session.status == Status::Active && session.meter.state == ChargingState::Idle && charged;
+    let settled = session.status == Status::Finished && (charged || session.lost_at.is_some());
+    session.ended_at.is_some() || left || settled
 }
 
 /// Whether the clock that dates a start stands still: the charge that it began before took no time, or what is dated now lies

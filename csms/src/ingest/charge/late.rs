@@ -4,7 +4,7 @@
 use evm_domain::{ChargerEvent, ChargerId, Phase, Point, PointKind, Status, TransactionUpdate, Wh};
 use evm_store::{Db, Result, sessions};
 
-use super::places::{GUESSED_CARD, SUPERSEDED, UNKNOWN_TAG};
+use super::places::{SUPERSEDED, UNKNOWN_TAG};
 use super::{Desk, Entry};
 use crate::ingest::Told;
 
@@ -73,15 +73,14 @@ impl Desk {
         }
         let connector = update.connector.unwrap_or(session.connector);
         let place = self.place(charger, connector).cloned();
-        let owner = self.card_owner(tag);
+        let (owner, guess) = (self.card_owner(tag), self.guess(charger, tag));
         if let Some(place) = place.filter(|_| session.device.is_none()) {
             self.attach(n, &place);
         }
         let entry = &mut self.entries[n];
         entry.session.id_tag = Some(tag.clone());
         entry.session.customer = owner.filter(|_| entry.session.device.is_some());
-        let guessed = self.guessed.contains(&(charger, tag.to_owned())).then_some(GUESSED_CARD);
-        let review = if entry.session.customer.is_some() { guessed } else { Some(UNKNOWN_TAG) };
+        let review = if entry.session.customer.is_some() { guess } else { Some(UNKNOWN_TAG) };
         entry.session.review = review.map(Into::into);
         entry.late = entry.session.customer.is_some();
     }

@@ -287,9 +287,8 @@ impl Desk {
             return if said { Taken::default() } else { Taken::aside(Misfit::EndedBefore.as_str()) };
         }
         self.forget_start(n, update);
-        let told = update;
-        let bounded = self.bounded_by_next(n, told);
-        let update = bounded.as_ref().unwrap_or(told);
+        let bounded = self.bounded_by_next(n, update);
+        let (told, update) = (update, bounded.as_ref().unwrap_or(update));
         let points = points_told(update);
         let entry = &self.entries[n];
         let misfit = entry.session.misfit(update, &points);
@@ -309,27 +308,11 @@ impl Desk {
         let session = &entry.session;
         let problem = misfit.or(elsewhere).map(|misfit| misfit.as_str().into());
         let mut taken = Taken { problem, ..Taken::default() };
-        if update.id_tag.is_some() || update.phase == Phase::Started {
-            taken.outcome.tag = Some(match session.review.as_deref() {
-                Some(CONCURRENT_TX) => TagStatus::ConcurrentTx,
-                Some(BLOCKED_TAG) => TagStatus::Blocked,
-                Some(NO_CREDIT) if session.refused => TagStatus::NoCredit,
-                // Its customer has finished it: what it takes until it stops is a correction.
-                _ if session.status == Status::Finished && session.ended_at.is_none() => TagStatus::Invalid,
-                _ if session.customer.is_some() || session.is_free() => TagStatus::Accepted,
-                // Where it charges is not told yet (2.0.1).
-                _ if session.connector == 0 && session.id_tag.is_some() => {
-                    self.tag_status(charger, session.id_tag.as_deref().unwrap_or_default())
-                }
-                _ => TagStatus::Invalid,
-            });
-            if update.own_id && update.id_tag.is_none() {
-                taken.outcome.tag = None;
-            }
-        }
+        let begins_16 = update.phase == Phase::Started && !update.own_id;
+        taken.outcome.tag = (update.id_tag.is_some() || begins_16).then(|| self.tag_of(session));
         let told_whose = update.id_tag.is_some() && !told_before;
         taken.wrong_tag = told_whose && session.refused && session.review.as_deref() == Some(UNKNOWN_TAG);
-        if update.phase == Phase::Started && !update.own_id {
+        if begins_16 {
             taken.outcome.transaction = session.transaction.as_deref().and_then(|id| id.parse().ok());
             if session.transaction.is_none() {
                 self.numbers.push((self.taken, n));
@@ -345,6 +328,23 @@ impl Desk {
             self.going_on.push((self.taken, n));
         }
         taken
+    }
+
+    /// What is answered of the tag of a charge as it stands.
+    fn tag_of(&self, session: &Session) -> TagStatus {
+        match session.review.as_deref() {
+            Some(CONCURRENT_TX) => TagStatus::ConcurrentTx,
+            Some(BLOCKED_TAG) => TagStatus::Blocked,
+            Some(NO_CREDIT) if session.refused => TagStatus::NoCredit,
+            // Its customer has finished it: what it takes until it stops is a correction.
+            _ if session.status == Status::Finished && session.ended_at.is_none() => TagStatus::Invalid,
+            _ if session.customer.is_some() || session.is_free() => TagStatus::Accepted,
+            // Where it charges is not told yet (2.0.1).
+            _ if session.connector == 0 && session.id_tag.is_some() => {
+                self.tag_status(session.charger, session.id_tag.as_deref().unwrap_or_default())
+            }
+            _ => TagStatus::Invalid,
+        }
     }
 
     /// Whether it is meter values that name no transaction, where none is open: a connector is read without a charge, too.

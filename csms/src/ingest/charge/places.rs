@@ -15,7 +15,7 @@ use crate::ocpp::TagStatus;
 /// The review of a session that nobody is known to have begun.
 pub(super) const UNKNOWN_TAG: &str = "unknown_tag";
 /// The review of the first charge of a card at a charger where card numbers are guessed.
-pub(super) const GUESSED_CARD: &str = "guessed_card";
+const GUESSED_CARD: &str = "guessed_card";
 /// The review of a session that a blocked card began.
 pub(super) const BLOCKED_TAG: &str = "blocked_tag";
 /// The review of a session whose customer charges elsewhere.
@@ -129,28 +129,32 @@ impl Desk {
             Some(card) if card.blocked => return Ruling::refused(BLOCKED_TAG),
             Some(card) => card.customer,
         };
-        let gives_way = self.entries.iter().any(|entry| {
-            let s = &entry.session;
-            let here = s.charger == charger && s.connector == connector;
-            here && s.status.is_live() && !s.refused && s.customer == Some(owner) && !entry.gone
-        });
+        let gives_way = self.holders(charger, connector).any(|s| s.customer == Some(owner));
         if self.charging.contains(&owner) && !gives_way {
             return Ruling::refused(CONCURRENT_TX);
         }
         let refused = !self.has_credit(owner);
-        let is_others = |entry: &Entry| {
-            let s = &entry.session;
-            let here =
-                s.charger == charger && s.connector == connector && s.customer.is_some_and(|other| other != owner);
+        let is_others = |s: &Session| {
             let runs = s.status == Status::Active && s.transaction.is_some() && s.ended_at.is_none();
-            here && runs && !s.refused && !entry.gone
+            runs && s.customer.is_some_and(|other| other != owner)
         };
-        if refused && self.entries.iter().any(is_others) {
+        if refused && self.holders(charger, connector).any(is_others) {
             // What flows here is the other's, who charges on.
             return Ruling::refused(NO_CREDIT);
         }
-        let guessed = self.guessed.contains(&(charger, tag.to_owned())).then_some(GUESSED_CARD);
-        Ruling { customer: Some(owner), review: if refused { Some(NO_CREDIT) } else { guessed }, refused }
+        let review = if refused { Some(NO_CREDIT) } else { self.guess(charger, tag) };
+        Ruling { customer: Some(owner), review, refused }
+    }
+
+    /// The review of a card's charge, where it may have been guessed here.
+    pub(super) fn guess(&self, charger: ChargerId, tag: &str) -> Option<&'static str> {
+        self.guessed.contains(&(charger, tag.to_owned())).then_some(GUESSED_CARD)
+    }
+
+    /// The charges that are under way at a connector, or asked for.
+    fn holders(&self, charger: ChargerId, connector: u32) -> impl Iterator<Item = &Session> {
+        let live = self.entries.iter().filter(|entry| !entry.gone).map(|entry| &entry.session);
+        live.filter(move |s| s.charger == charger && s.connector == connector && s.status.is_live() && !s.refused)
     }
 
     /// Whether a tag may begin a charge somewhere at this station. A card whose owner is charging may have been shown to end it.
@@ -230,15 +234,7 @@ impl Desk {
 
     /// Whether a charge is under way there, or asked for.
     fn is_taken(&self, charger: ChargerId, connector: u32) -> bool {
-        self.entries.iter().any(|entry| {
-            let s = &entry.session;
-            s.charger == charger
-                && s.connector == connector
-                && s.device.is_some()
-                && s.status.is_live()
-                && !s.refused
-                && !entry.gone
-        })
+        self.holders(charger, connector).any(|s| s.device.is_some())
     }
 
     pub(super) fn merge(&mut self, from: usize, into: usize) -> usize {
