@@ -90,9 +90,13 @@ fn fits(session: &Session, update: &TransactionUpdate) -> bool {
 /// Whether a begin is told once more, at another time perhaps, but with the same register.
 fn is_told_again(session: &Session, began: Timestamp, update: &TransactionUpdate) -> bool {
     let register = update.points.iter().find(|point| point.kind == PointKind::Begin).map(|point| Wh(point.value));
-    let other = register.zip(session.meter.baseline).is_some_and(|(register, baseline)| register != baseline);
+    let same = register.zip(session.meter.baseline).map(|(register, baseline)| register == baseline);
     let soon = gap(began, update.at) <= TOLD_AGAIN_MS || (update.timeless && session.ended_at.is_none());
-    began == update.at || (soon && !other)
+    // Where the register has risen since, the same one cannot begin another charge; nor where it goes on without a boot.
+    let runs =
+        session.ended_at.is_none() && (session.lost_at.is_none() || session.meter.register > session.meter.baseline);
+    let numbered = update.seq_no.is_some_and(|number| session.seq_nos.contains(number));
+    began == update.at || (soon && same != Some(false)) || (runs && numbered && same == Some(true))
 }
 
 /// Whether a part is none of the charge before: it says that it is for somebody else, or its number was told already.

@@ -155,6 +155,34 @@ fn its_own_token_told_late_is_no_other_charge() {
 }
 
 #[test]
+fn a_begin_told_again_while_its_charge_runs_is_no_other_charge() {
+    use PointKind::*;
+    let again = event(Phase::Started, 0, 900, &[(Begin, 1000)]);
+    for (n, samples) in [&[][..], &[(100, 1500), (200, 1600)], &[(100, 1500), (950, 1600)]].into_iter().enumerate() {
+        let mut all = charge((0, 1000), (1200, 2000), samples);
+        all.insert(samples.len().min(2), again.clone());
+        let told = told(&all);
+        assert_eq!(told.bills().iter().map(|bill| bill.2).collect::<Vec<_>>(), [Money(50_000)], "{n}");
+        assert_eq!(told.0[0].0.doubts().first(), None, "{n}");
+    }
+    let mut running = session();
+    for update in &charge((0, 1000), (1200, 2000), &[(100, 1500)])[..2] {
+        running.apply(update, &points_of(update));
+    }
+    assert_eq!(whose(&[&running], &again), Whose::Of(0));
+    // The register has moved on; it is told with a number of its own.
+    let others = [event(Phase::Started, 0, 900, &[(Begin, 1500)]), event(Phase::Started, 7, 900, &[(Begin, 1000)])];
+    for update in &others {
+        assert_eq!(whose(&[&running], update), Whose::Another { near: 0 }, "{update:?}");
+    }
+    // After a boot it may be another of the same register, unless that has risen.
+    running.lost_at = Some(Timestamp(1));
+    assert_eq!(whose(&[&running], &again), Whose::Of(0));
+    running.meter.register = running.meter.baseline;
+    assert_eq!(whose(&[&running], &again), Whose::Another { near: 0 });
+}
+
+#[test]
 fn an_end_of_last_week_ends_nothing() {
     let mut all = charge((0, 5000), (300, 8000), &[(100, 6000), (200, 7000)]);
     all.insert(2, event(Phase::Ended, 2, -7 * 24 * HOURS, &[(PointKind::End, 900)]));

@@ -195,7 +195,9 @@ impl Session {
             meter.told_doubts.raise(Doubt::TooManyReadings, [1, meter.kept]);
         }
         meter.rest.begin_undated |= self.meter.rest.begin_undated;
-        meter.told_doubts.keep(Doubt::RoseAfterEnd, &self.meter.told_doubts);
+        for doubt in [Doubt::RoseAfterEnd, Doubt::EndsContradict] {
+            meter.told_doubts.keep(doubt, &self.meter.told_doubts);
+        }
         self.meter = meter;
         for point in &beside {
             self.note_beside(point);
@@ -256,17 +258,29 @@ impl Session {
         (end.value >= baseline && !is_copy).then_some((Wh(baseline), *end))
     }
 
-    /// What rises after the end is nobody's, and worth a look.
+    /// What rises after the end is nobody's, and worth a look; so is another end that says otherwise.
     fn note_beside(&mut self, point: &Point) {
-        let after = is_reading(point) && self.side_of(point.at) == Some(Misfit::AfterEnd);
-        if let Some(last) = self.meter.register.filter(|last| after && Wh(point.value) > *last + Wh(ROUNDED_WH)) {
-            self.meter.told_doubts.raise(Doubt::RoseAfterEnd, [last.0, point.value]);
+        let Some(Wh(last)) = self.meter.register else { return };
+        let (side, above) = (self.side_of(point.at), point.value > last.saturating_add(ROUNDED_WH));
+        if is_reading(point) && side == Some(Misfit::AfterEnd) && above {
+            self.meter.told_doubts.raise(Doubt::RoseAfterEnd, [last, point.value]);
+        } else if point.kind == PointKind::End && (above || side != Some(Misfit::BeforeBegin)) {
+            self.note_other_end(Wh(point.value));
+        }
+    }
+
+    /// Takes note of the register of another end than the one that was told before. A 0 is a reading that failed, and some
+    /// repeat that of the begin.
+    pub(crate) fn note_other_end(&mut self, Wh(told): Wh) {
+        let Some(Wh(last)) = self.meter.register else { return };
+        if told > 0 && Some(Wh(told)) != self.meter.baseline && told.abs_diff(last) > ROUNDED_WH.unsigned_abs() {
+            self.meter.told_doubts.raise(Doubt::EndsContradict, [last, told]);
         }
     }
 }
 
 /// The registers of an end. A 0 is a reading that failed.
-fn end_registers(update: &TransactionUpdate) -> impl Iterator<Item = Wh> {
+pub(crate) fn end_registers(update: &TransactionUpdate) -> impl Iterator<Item = Wh> {
     let ends = update.points.iter().filter(|point| point.kind == PointKind::End && point.value > 0);
     ends.map(|point| Wh(point.value))
 }

@@ -66,6 +66,34 @@ fn what_is_dated_after_the_end_does_not_count() {
 }
 
 #[test]
+fn an_end_that_does_not_count_and_says_otherwise_is_a_doubt() {
+    let (begin, week) = ([start(), sample(300, 1500)], -7 * 24 * 3600);
+    let doubt = |more: &[TransactionUpdate]| told(&[&begin[..], more].concat()).doubts().first();
+    let contradicts = Some(Doubt::EndsContradict);
+    for (ends, wanted) in [
+        (vec![stop(week, 20_000)], contradicts),
+        (vec![stop(week, 20_000), sample(400, 1800), stop(600, 2000)], contradicts),
+        (vec![stop(week, 900), stop(600, 2000)], None),
+        (vec![stop(week, 1500), stop(600, 2000)], None),
+        (vec![stop(600, 2000), stop(600, 2000), stop(590, 2050)], None),
+        (vec![stop(600, 2000), stop(590, 5000)], contradicts),
+        (vec![stop(600, 2000), stop(700, 1700)], contradicts),
+        (vec![stop(600, 2000), stop(700, 5000)], Some(Doubt::RoseAfterEnd)),
+        // What failed, and what repeats the begin.
+        (vec![stop(600, 2000), stop(700, 0), stop(700, 1000)], None),
+    ] {
+        assert_eq!(doubt(&ends), wanted, "{ends:?}");
+    }
+    assert_eq!(told(&[&begin[..], &[stop(week, 20_000)]].concat()).bill().energy.0, 500);
+    let same_moment = |second| {
+        let ends = [2000, second].map(|wh| event(Phase::Ended, 9, 600, &[(PointKind::End, wh)]));
+        told(&[event(Phase::Started, 0, 0, &[(PointKind::Begin, 1000)]), ends[0].clone(), ends[1].clone()])
+    };
+    assert_eq!(same_moment(5000).doubts().first(), contradicts);
+    assert_eq!(same_moment(2000).doubts().first(), None);
+}
+
+#[test]
 fn what_is_dated_up_to_the_end_counts_however_late() {
     let no_register = numbered(Phase::Ended, 600, &[]);
     assert_eq!(energy(&[start(), no_register.clone(), sample(599, 1990), sample(300, 1500)]), 990);

@@ -29,10 +29,12 @@ pub enum Doubt {
     SocContradicts = 11,
     /// What was told of intervals or net energy is much more than the register.
     IntervalsContradict = 12,
+    /// Two ends were told, with registers that differ; one of them does not count.
+    EndsContradict = 13,
 }
 
 /// How many kinds of doubt there are.
-const KINDS: usize = 12;
+const KINDS: usize = 13;
 
 impl Doubt {
     const ALL: [Self; KINDS] = [
@@ -48,6 +50,7 @@ impl Doubt {
         Self::RoseAfterEnd,
         Self::SocContradicts,
         Self::IntervalsContradict,
+        Self::EndsContradict,
     ];
 
     /// The doubt behind a stored number.
@@ -70,6 +73,7 @@ impl Doubt {
             Self::RoseAfterEnd => "rose_after_end",
             Self::SocContradicts => "soc_contradicts",
             Self::IntervalsContradict => "intervals_contradict",
+            Self::EndsContradict => "ends_contradict",
         }
     }
 
@@ -91,6 +95,7 @@ impl Doubt {
                 format!("{a} Wh by the register, while the car's battery rose by {b} percent")
             }
             Self::IntervalsContradict => format!("{a} Wh by the register, {b} Wh by intervals or net"),
+            Self::EndsContradict => format!("the register was {a} Wh, and an end was told of {b} Wh"),
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::units::Timestamp;
+
 /// An identifier of 12 bytes, written as 24 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id([u8; 12]);
@@ -19,6 +21,12 @@ impl Id {
         bytes[..4].copy_from_slice(&unix_seconds.to_be_bytes());
         bytes[4..].copy_from_slice(&random);
         Self(bytes)
+    }
+
+    /// When it was made, in whole seconds.
+    pub fn made_at(self) -> Timestamp {
+        let [a, b, c, d, ..] = self.0;
+        Timestamp(i64::from(u32::from_be_bytes([a, b, c, d])) * 1000)
     }
 }
 

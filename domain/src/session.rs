@@ -1,6 +1,6 @@
 //! One charge, from the request to its bill.
 
-use crate::bounds::Misfit;
+use crate::bounds::{Misfit, end_registers};
 use crate::charged::Untold;
 use crate::event::{NO_AUTHORIZATION, Phase, TransactionUpdate};
 use crate::ids::{ChargerId, CustomerId, DeviceId, PurchaseId, SessionId};
@@ -127,6 +127,9 @@ impl Session {
             self.started_at.get_or_insert(update.at);
         }
         if ends {
+            if self.ended_at == Some(update.at) {
+                end_registers(update).for_each(|told| self.note_other_end(told));
+            }
             self.end(update);
         }
         // What was counted so far may lie outside.

@@ -405,18 +405,37 @@ pub async fn save_figures(db: &mut Db, changed: &[(&Session, Option<i64>)], now:
     if saved == changed.len() as u64 { Ok(()) } else { Err(StoreError::conflict()) }
 }
 
-/// Which of these customers have a session under way.
-pub async fn customers_with_live(db: &mut Db, customers: &[CustomerId]) -> Result<Vec<CustomerId>> {
+/// Which of these customers have a session under way, and since when it was asked for or began.
+pub async fn customers_with_live(db: &mut Db, customers: &[CustomerId]) -> Result<Vec<(CustomerId, Timestamp)>> {
     if customers.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<(String,)> = on!(db, conn => {
-        let mut sql = QueryBuilder::new("SELECT customer_id FROM sessions s WHERE ");
+    let rows: Vec<(String, i64)> = on!(db, conn => {
+        let mut sql =
+            QueryBuilder::new("SELECT customer_id, COALESCE(started_at, requested_at) FROM sessions s WHERE ");
         sql.push(LIVE).push(" AND NOT s.refused AND s.customer_id");
         push_is_one_of(&mut sql, customers.iter().map(|customer| customer.to_string()));
         sql.build_query_as().fetch_all(conn).await?
     });
-    rows.iter().map(|(text,)| id(text)).collect()
+    rows.iter().map(|(text, since)| Ok((id(text)?, Timestamp(*since)))).collect()
+}
+
+/// Whether another charge of its customer ran while this one did.
+pub async fn ran_beside_another(db: &mut Db, session: &Session, ended: Timestamp) -> Result<bool> {
+    let (Some(customer), Some(began)) = (session.customer, session.started_at) else { return Ok(false) };
+    let row: Option<(i64,)> = on!(db, conn => {
+        sqlx::query_as(
+            "SELECT started_at FROM sessions WHERE customer_id = $1 AND id <> $2 AND started_at < $3 \
+             AND (ended_at > $4 OR (ended_at IS NULL AND status IN ('active', 'finished'))) LIMIT 1",
+        )
+        .bind(customer.to_string())
+        .bind(session.id.to_string())
+        .bind(ended.0)
+        .bind(began.0)
+        .fetch_optional(conn)
+        .await?
+    });
+    Ok(row.is_some())
 }
 
 #[cfg(test)]

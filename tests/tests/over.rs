@@ -98,6 +98,26 @@ on_both_engines! {
         assert_eq!(marked, 1, "{sessions:?}");
     }
 
+    async fn a_charge_told_late_ends_where_a_later_one_began(world) {
+        let (mut charger, [customer, other], _) = set_up(world, Version::V16, (0, 0)).await;
+        let late = "told late, over after another began";
+        for (n, order) in [["another begins", late, "another ends"], ["another begins", "another ends", late]].into_iter().enumerate() {
+            let mut script = Script::load("over");
+            for part in order {
+                script.play(&mut charger, part).await;
+            }
+            for (customer, wanted) in [(&customer, 1000), (&other, 3000)] {
+                eventually(&format!("{wanted} told {order:?}"), async || {
+                    (energies(customer).await == vec![wanted; n + 1]).then_some(())
+                })
+                .await;
+            }
+            script.play(&mut charger, "free").await;
+        }
+        let sessions = sessions_of(&world.operator, "CP-1").await;
+        assert_eq!(sessions.iter().filter(|one| one["review"] == "rose_after_end").count(), 2, "{sessions:?}");
+    }
+
     async fn a_stop_dated_before_the_begin_ends_nothing(world) {
         let (mut charger, [customer, _], device) = set_up(world, Version::V16, (0, 0)).await;
         for (n, (when, old)) in [(604_800, 900), (3_600, 9_000), (400, 900)].into_iter().enumerate() {
@@ -115,6 +135,23 @@ on_both_engines! {
             assert_eq!(energies(&customer).await, vec![3000; n + 1]);
             script.play(&mut charger, "free").await;
         }
+        // One of them told a register above what was read.
+        let marks: Vec<Value> = sessions_of(&world.operator, "CP-1").await.iter().map(|one| one["review"].clone()).collect();
+        assert_eq!(marks, [Value::Null, json!("ends_contradict"), Value::Null]);
+    }
+
+    async fn another_stop_of_the_same_moment_that_says_otherwise_is_for_review(world) {
+        let (mut charger, [customer, _], _) = set_up(world, Version::V16, (0, 0)).await;
+        let mut script = Script::load("over");
+        script.play(&mut charger, "charge").await;
+        let told = script.frames("charge")[2].clone();
+        for (id, wh, problem, mark) in [("again", 2000, Value::Null, Value::Null), ("other", 5000, json!("stopped before"), json!("ends_contradict"))] {
+            let frame = told.replace(r#""stop""#, &format!("{id:?}")).replace("2000", &wh.to_string());
+            charger.ask(id, &frame).await.ok();
+            assert_eq!(problem_of(world, id).await, problem);
+            assert_eq!(session_is(&world.operator, "CP-1", "finished").await["review"], mark);
+        }
+        assert_eq!(energies(&customer).await, [1000]);
     }
 
     async fn a_stop_dated_a_little_before_the_begin_gives_way_to_a_later_one(world) {

@@ -104,9 +104,31 @@ on_both_engines! {
         assert_eq!(sessions_of(&world.operator, "CS-1").await.len(), 1);
     }
 
+    async fn a_charge_told_late_ends_where_a_later_one_began(world) {
+        let (mut charger, [customer, other], _) = set_up(world).await;
+        let mut script = Script::load("over");
+        for part in ["another begins 2.0.1", "told late, over after another began 2.0.1", "another ends 2.0.1"] {
+            script.play(&mut charger, part).await;
+        }
+        billed(&customer, &[1000]).await;
+        billed(&other, &[3000]).await;
+    }
+
+    async fn a_begin_told_again_with_another_time_is_no_other_charge(world) {
+        let (mut charger, [customer, _], _) = set_up(world).await;
+        let mut script = Script::load("over");
+        for part in ["running 2.0.1", "begin told again 2.0.1", "runs on 2.0.1"] {
+            script.play(&mut charger, part).await;
+        }
+        billed(&customer, &[2000]).await;
+        let sessions = sessions_of(&world.operator, "CS-1").await;
+        let own = sessions.iter().find(|one| one["customerId"] != Value::Null).unwrap();
+        assert_eq!((&own["transactionId"], &own["review"]), (&json!("1"), &Value::Null));
+    }
+
     async fn an_end_dated_before_the_begin_is_not_the_end(world) {
         let (mut charger, [customer, _], _) = set_up(world).await;
-        let ways = [("of last week", 604_800, 900), ("of a moment before", 310, 5500), ("without a register", 360, 0)];
+        let ways = [("of last week", 604_800, 900), ("of a moment before", 310, 5500), ("without a register", 360, 0), ("that says more", 604_800, 20_000)];
         for (n, (way, when, old)) in ways.into_iter().enumerate() {
             let mut script = Script::load("over");
             script.set("OLD", old);

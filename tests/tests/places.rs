@@ -1,8 +1,10 @@
 //! When a place is free, and when a charge that nobody ends is over.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use evm_tests::charge::{bookings, session_is, sessions_of};
-use evm_tests::charger::Policy;
+use evm_tests::charger::{Policy, at};
 use evm_tests::script::Script;
 use evm_tests::{Customer, Engine, RawCharger, Version, World, eventually, on_both_engines, on_each_engine};
 use serde_json::{Value, json};
@@ -109,6 +111,43 @@ on_both_engines! {
         let purchase = customer.finish(&devices[0]).await;
         world.billed(&purchase, 70).await;
         assert_eq!(world.operator.all("/purchases").await.len(), 1);
+    }
+
+    async fn a_charge_told_while_its_customer_has_a_later_one_elsewhere_is_the_customers(world) {
+        let device = world.operator.charger("CP-7", 1).await.remove(0);
+        for (version, identity) in [(Version::V16, "CP-8"), (Version::V201, "CS-8")] {
+            world.operator.charger(identity, 1).await;
+            let phone = if version == Version::V16 { PHONE } else { OTHER };
+            let customer = world.rich_customer(phone, 50_000).await;
+            world.operator.send(reqwest::Method::PUT, &format!("/customers/{phone}/cards/04AABBCC"), Some(json!({}))).await.ok();
+            let mut charging = world.raw("CP-7", Version::V16).await;
+            let transaction = evm_tests::charge::begin_16(&customer, &mut charging, &device, 0).await;
+            let mut offline = world.raw(identity, version).await;
+            for (n, ended) in [3600, 0].into_iter().enumerate() {
+                let mut script = Script::load("places");
+                script.set("N", n);
+                script.set("ENDED", at(Duration::from_secs(ended)));
+                script.play(&mut offline, if version == Version::V16 { "offline charge 16" } else { "offline charge 201" }).await;
+                let energy = |purchase: &Value| evm_tests::api::wh(&purchase["energy"]) == 1000;
+                eventually("its bill", async || {
+                    let bills = customer.purchases().await.into_iter().filter(energy).count();
+                    (bills == n + 1).then_some(())
+                })
+                .await;
+                offline.status(1, "Available").await;
+            }
+            // One of them ran beside the other.
+            let mut marks: Vec<Value> = sessions_of(&world.operator, identity).await.iter().map(|one| one["review"].clone()).collect();
+            marks.sort_by_key(|mark| mark.is_null());
+            assert_eq!(marks, [json!("concurrent_tx"), Value::Null]);
+            world.device_is(&customer, &device, "Busy").await;
+            charging.stop(transaction, 70).await;
+            let purchase = customer.finish(&device).await;
+            world.billed(&purchase, 70).await;
+            charging.status(1, "Available").await;
+            charging.close().await;
+            world.operator.send(reqwest::Method::DELETE, &format!("/customers/{phone}/cards/04AABBCC"), None).await;
+        }
     }
 
     async fn a_refused_card_cuts_no_charge(world) {

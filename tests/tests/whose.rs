@@ -6,7 +6,7 @@ use std::time::Duration;
 use evm_tests::api::wh;
 use evm_tests::charge::{begin_201, session_is, sessions_of, started_event, transaction_event};
 use evm_tests::charger::{Policy, at};
-use evm_tests::{Customer, RawCharger, Version, World, eventually, on_both_engines};
+use evm_tests::{Customer, RawCharger, Script, Version, World, eventually, on_both_engines};
 use serde_json::{Value, json};
 
 const PHONE: &str = "+97686661488";
@@ -90,6 +90,32 @@ on_both_engines! {
         tell(&mut charger, &event("Ended", "T-2", 1, (10, 2_500), None, "RemoteStop")).await;
         assert_eq!(session_is(&world.operator, "CS-1", "finished").await["review"], "unknown_tag");
         billed(&customer, &[500]).await;
+    }
+
+    async fn a_remote_start_id_is_good_for_one_transaction(world) {
+        let (mut charger, [customer, other], _) = set_up(world).await;
+        charger.on("GetTransactionStatus", Policy::Answer(json!({ "messagesInQueue": false })));
+        let ask = json!({ "evseId": 1, "remoteStartId": 77, "idToken": { "idToken": CARD, "type": "ISO14443" } });
+        world.operator.command("CS-1", "RequestStartTransaction", ask.clone()).await.ok();
+        let mut script = Script::load("whose");
+        // A number of its own, and the same one again.
+        for (n, transaction) in ["2", "1"].into_iter().enumerate() {
+            script.set("TX", transaction);
+            for part in ["an operator's start", "its number again", "its number again", "an operator's start"] {
+                script.play(&mut charger, part).await;
+                billed(&customer, &[500]).await;
+            }
+            let sessions = sessions_of(&world.operator, "CS-1").await;
+            assert_eq!(sessions.len(), 2 + n, "{sessions:?}");
+        }
+        // Sent once more, it is good once more.
+        world.operator.command("CS-1", "RequestStartTransaction", ask).await.ok();
+        let mut started = event("Started", "T-9", 0, (90, 3_000), None, "RemoteStart");
+        started["transactionInfo"]["remoteStartId"] = 77.into();
+        tell(&mut charger, &started).await;
+        tell(&mut charger, &event("Ended", "T-9", 1, (10, 3_200), None, "EVDeparted")).await;
+        billed(&customer, &[200, 500]).await;
+        assert_eq!(energies(&other).await, [0; 0]);
     }
 
     async fn a_begin_told_after_all_is_billed_to_its_customer(world) {

@@ -122,7 +122,7 @@ impl Connection {
 
     async fn keep_asked(&self, remote_start_id: i64, id_tag: String) -> evm_store::Result<()> {
         let mut db = self.node.store.begin().await?;
-        let asked = Asked { charger: self.charger, remote_start_id, id_tag };
+        let asked = Asked { charger: self.charger, remote_start_id, id_tag, session: None };
         remote_starts::keep(&mut db, &asked, evm_store::now()).await?;
         db.commit().await
     }

@@ -2,13 +2,16 @@
 //! the tags that operators sent.
 
 use evm_domain::{ChargerEvent, ChargerId, Phase, Point, PointKind, Status, TransactionUpdate, Wh};
+use evm_store::remote_starts::Asked;
 use evm_store::{Db, Result, sessions};
 
-use super::places::{SUPERSEDED, UNKNOWN_TAG};
+use super::places::{CONCURRENT_TX, OLDER_MS, UNKNOWN_TAG};
 use super::{Desk, Entry};
 use crate::ingest::Told;
+use crate::ingest::matching::{Match, find};
 
-/// Loads what bounds the charges whose places others took, where their ends are told.
+/// Loads what bounds the charges whose places others took, or may have taken before they were told of, where their ends are
+/// told.
 pub(super) async fn load_next(db: &mut Db, told: &[&Told], entries: &mut [Entry]) -> Result<()> {
     for message in told {
         let ChargerEvent::Transaction(update) = &message.decoded.event else { continue };
@@ -17,8 +20,11 @@ pub(super) async fn load_next(db: &mut Db, told: &[&Told], entries: &mut [Entry]
         }
         for entry in entries.iter_mut().filter(|entry| entry.session.charger == message.charger) {
             let s = &entry.session;
-            let was_superseded = s.stop_reason.as_deref() == Some(SUPERSEDED) && s.ended_at.is_none();
-            if s.status == Status::Finished && was_superseded {
+            let settled = s.status == Status::Finished;
+            // Where a station uses its ids again, the end may be that of a later one (2.0.1).
+            let told_late =
+                !update.own_id && s.started_at.is_some_and(|began| s.id.0.made_at().since(began) > OLDER_MS);
+            if s.ended_at.is_none() && (settled || told_late) {
                 entry.next = sessions::next_begun(db, s).await?;
             }
         }
@@ -32,7 +38,10 @@ impl Desk {
     pub(super) fn bounded_by_next(&self, n: usize, update: &TransactionUpdate) -> Option<TransactionUpdate> {
         let entry = &self.entries[n];
         let (began, baseline) = entry.next.filter(|(began, _)| update.phase == Phase::Ended && update.at > *began)?;
-        let most = baseline.filter(|most| entry.session.meter.register.is_none_or(|last| *most >= last));
+        // What was read after that counts no more.
+        let meter = &entry.session.meter;
+        let least = if meter.last_at > began { meter.baseline } else { meter.register };
+        let most = baseline.filter(|most| least.is_none_or(|least| *most >= least));
         let mut bounded = TransactionUpdate { at: began, ..update.clone() };
         bounded.points.retain_mut(|point| match point.kind {
             _ if point.at <= began => true,
@@ -63,6 +72,19 @@ impl Desk {
         }
     }
 
+    /// A charge that was told of while its customer had a later one elsewhere is no case for review where it ended before that.
+    pub(super) async fn judge_beside(&mut self, db: &mut Db) -> Result<()> {
+        for Entry { session, .. } in self.entries.iter_mut().filter(|entry| entry.changed && !entry.gone) {
+            let is_beside = session.review.as_deref() == Some(CONCURRENT_TX) && session.customer.is_some();
+            if let Some(ended) = session.ended_at.filter(|_| is_beside)
+                && !sessions::ran_beside_another(db, session, ended).await?
+            {
+                session.review = None;
+            }
+        }
+        Ok(())
+    }
+
     /// A transaction that was settled for nobody, its begin missing, is its customer's once that is told (2.0.1).
     pub(super) fn own_late(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
         let session = &self.entries[n].session;
@@ -85,10 +107,27 @@ impl Desk {
         entry.late = entry.session.customer.is_some();
     }
 
-    /// An update with the tag that an operator sent to begin it: some stations tell only the remoteStartId back (2.0.1).
+    /// An update with the tag that an operator sent to begin it: some stations tell only the remoteStartId back (2.0.1). That
+    /// is good for one transaction, however often a station names it.
     pub(super) fn with_tag_asked(&self, charger: ChargerId, update: &TransactionUpdate) -> Option<TransactionUpdate> {
         let number = update.remote_start_id.filter(|_| update.id_tag.is_none())?;
         let asked = self.asked.iter().find(|asked| asked.charger == charger && asked.remote_start_id == number)?;
-        Some(TransactionUpdate { id_tag: Some(asked.id_tag.clone()), ..update.clone() })
+        let update = TransactionUpdate { id_tag: Some(asked.id_tag.clone()), ..update.clone() };
+        let is_begun = |begun| match find(&self.entries, charger, &update) {
+            Match::Session(n) | Match::EndsEarlier(n) => self.entries[n].session.id == begun,
+            _ => false,
+        };
+        asked.session.is_none_or(is_begun).then_some(update)
+    }
+
+    /// A remoteStartId that an operator sent is used up by the first transaction that names it.
+    pub(super) fn use_up_start(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
+        let Some(number) = update.remote_start_id else { return };
+        let unused =
+            |asked: &&mut Asked| asked.charger == charger && asked.remote_start_id == number && asked.session.is_none();
+        if let Some(asked) = self.asked.iter_mut().find(unused) {
+            asked.session = Some(self.entries[n].session.id);
+            self.used_up.push(asked.clone());
+        }
     }
 }

@@ -110,8 +110,8 @@ pub(super) struct Desk {
     credit: Rules,
     /// Cards that are new at a charger where card numbers are guessed.
     guessed: HashSet<(ChargerId, String)>,
-    /// Customers who have a session under way.
-    charging: HashSet<CustomerId>,
+    /// Customers who have a session under way, and since when.
+    charging: HashMap<CustomerId, Timestamp>,
     points: Vec<(SessionId, Point)>,
     /// Sessions whose device is needed by another, with the reason: ended before anything else is written.
     displaced: Vec<usize>,
@@ -130,6 +130,8 @@ pub(super) struct Desk {
     started_again: Vec<SessionId>,
     /// The tags that operators sent with these remoteStartIds.
     asked: Vec<Asked>,
+    /// Those of them that began something in this batch.
+    used_up: Vec<Asked>,
     /// Which outcome tells that which entry goes on after it was settled.
     going_on: Vec<(usize, usize)>,
     /// Which outcome may ask for more, after what became of which entry.
@@ -203,6 +205,7 @@ impl Desk {
             shares: Vec::new(),
             started_again: Vec::new(),
             asked,
+            used_up: Vec::new(),
             going_on: Vec::new(),
             told_of: Vec::new(),
             charged: Vec::new(),
@@ -283,10 +286,14 @@ impl Desk {
             Match::Nowhere => return Taken::aside("no such transaction"),
         };
         if is_stop(update) && self.entries[n].session.ended_at == Some(update.at) {
-            let said = self.entries[n].session.says_the_same(update);
-            return if said { Taken::default() } else { Taken::aside(Misfit::EndedBefore.as_str()) };
+            if self.entries[n].session.says_the_same(update) {
+                return Taken::default();
+            }
+            self.entries[n].changed |= self.entries[n].session.set_aside(&points_told(update));
+            return Taken::aside(Misfit::EndedBefore.as_str());
         }
         self.forget_start(n, update);
+        self.use_up_start(n, charger, update);
         let bounded = self.bounded_by_next(n, update);
         let (told, update) = (update, bounded.as_ref().unwrap_or(update));
         let points = points_told(update);
@@ -301,7 +308,7 @@ impl Desk {
             self.note_sign_of_life(n, update, received);
         }
         if bounded.is_some() {
-            self.entries[n].session.set_aside(&points_told(told));
+            self.entries[n].changed |= self.entries[n].session.set_aside(&points_told(told));
         }
         let elsewhere = elsewhere.or(bounded.as_ref().map(|_| Misfit::AfterEnd));
         let entry = &self.entries[n];
@@ -364,12 +371,14 @@ impl Desk {
         if never_began && self.is_overtaken(n, connector, began.unwrap_or(update.at)) {
             self.entries[n].overtaken = true;
         } else if was == Status::Failed
-            && self.entries[n].session.customer.is_some_and(|owner| !self.charging.insert(owner))
+            && let Some(owner) = self.entries[n].session.customer
         {
-            // The customer gave this one up and charges elsewhere by now.
-            self.entries[n].session.customer = None;
-            self.entries[n].session.review = Some(CONCURRENT_TX.into());
-            self.entries[n].session.refused = true;
+            // The customer gave this one up, and may charge elsewhere by now.
+            let began = began.unwrap_or(update.at);
+            match self.beside_another(owner, began) {
+                Some(ruling) => ruling.put_on(&mut self.entries[n].session),
+                None => drop(self.charging.insert(owner, began)),
+            }
         }
         let begins = update.phase == Phase::Started || update.own_id;
         let after_finish = was == Status::Finished && self.entries[n].session.transaction.is_none() && begins;

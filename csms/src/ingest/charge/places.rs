@@ -23,7 +23,7 @@ pub(super) const CONCURRENT_TX: &str = "concurrent_tx";
 /// The review of a session that began against the rules of credit.
 pub(super) const NO_CREDIT: &str = "no_credit";
 /// The end of a charge whose place another one took.
-pub(super) const SUPERSEDED: &str = "superseded";
+const SUPERSEDED: &str = "superseded";
 /// The review of a session whose connector is no device.
 pub(super) const NO_DEVICE: &str = "no_device";
 
@@ -80,7 +80,7 @@ impl Desk {
         let tag = tag.filter(|_| is_open && session.customer.is_none() && !session.is_free());
         let place = place.cloned();
         if let Some(tag) = tag {
-            let ruling = self.ruling(charger, connector, &tag);
+            let ruling = self.ruling(charger, connector, &tag, began);
             let was_refused = self.entries[n].session.refused;
             let session = &mut self.entries[n].session;
             session.id_tag = Some(tag);
@@ -98,7 +98,7 @@ impl Desk {
                 self.displace_others(n, Status::is_live);
             }
         }
-        self.note_owner(n);
+        self.note_owner(n, began);
     }
 
     /// Gives a transaction the place that it was told of late.
@@ -118,9 +118,9 @@ impl Desk {
     }
 
     /// Whose a charge is that this tag begins here, or why it may not begin. A charge of its owner's own that has to give way
-    /// here is none that runs beside it. One that begins without credit is refused, and billed to its owner for what it takes
-    /// all the same: the station may have begun it offline, hours ago.
-    fn ruling(&self, charger: ChargerId, connector: u32, tag: &str) -> Ruling {
+    /// here is none that runs beside it. One that begins without credit, or began before the one its owner has elsewhere, is
+    /// refused, and billed to its owner for what it takes all the same: the station may have begun it offline, hours ago.
+    fn ruling(&self, charger: ChargerId, connector: u32, tag: &str, began: Timestamp) -> Ruling {
         if tag == NO_AUTHORIZATION && self.place(charger, connector).is_some_and(|place| place.free_charging) {
             return Ruling::of(None);
         }
@@ -130,20 +130,32 @@ impl Desk {
             Some(card) => card.customer,
         };
         let gives_way = self.holders(charger, connector).any(|s| s.customer == Some(owner));
-        if self.charging.contains(&owner) && !gives_way {
-            return Ruling::refused(CONCURRENT_TX);
+        let beside = self.beside_another(owner, began).filter(|_| !gives_way);
+        if let Some(nobodys) = beside.filter(|ruling| ruling.customer.is_none()) {
+            return nobodys;
         }
-        let refused = !self.has_credit(owner);
+        let refused = beside.is_some() || !self.has_credit(owner);
         let is_others = |s: &Session| {
             let runs = s.status == Status::Active && s.transaction.is_some() && s.ended_at.is_none();
             runs && s.customer.is_some_and(|other| other != owner)
         };
         if refused && self.holders(charger, connector).any(is_others) {
             // What flows here is the other's, who charges on.
-            return Ruling::refused(NO_CREDIT);
+            return Ruling { customer: None, ..beside.unwrap_or(Ruling::refused(NO_CREDIT)) };
+        }
+        if let Some(beside) = beside {
+            return beside;
         }
         let review = if refused { Some(NO_CREDIT) } else { self.guess(charger, tag) };
         Ruling { customer: Some(owner), review, refused }
+    }
+
+    /// What becomes of a charge whose customer has another one elsewhere: where that one began later, this one still is the
+    /// customer's.
+    pub(super) fn beside_another(&self, owner: CustomerId, began: Timestamp) -> Option<Ruling> {
+        let since = self.charging.get(&owner)?;
+        let customer = Some(owner).filter(|_| since.since(began) > OLDER_MS);
+        Some(Ruling { customer, ..Ruling::refused(CONCURRENT_TX) })
     }
 
     /// The review of a card's charge, where it may have been guessed here.
@@ -166,7 +178,7 @@ impl Desk {
         match self.card(tag) {
             None => TagStatus::Invalid,
             Some(card) if card.blocked => TagStatus::Blocked,
-            Some(card) if self.charging.contains(&card.customer) || self.has_credit(card.customer) => {
+            Some(card) if self.charging.contains_key(&card.customer) || self.has_credit(card.customer) => {
                 TagStatus::Accepted
             }
             Some(_) => TagStatus::NoCredit,
@@ -177,9 +189,9 @@ impl Desk {
         self.standings.get(&customer).is_none_or(|standing| self.credit.check(standing).is_ok())
     }
 
-    fn note_owner(&mut self, n: usize) {
+    fn note_owner(&mut self, n: usize, began: Timestamp) {
         let session = &self.entries[n].session;
-        self.charging.extend(session.customer.filter(|_| !session.refused));
+        self.charging.extend(session.customer.filter(|_| !session.refused).map(|owner| (owner, began)));
     }
 
     fn card(&self, tag: &str) -> Option<&Card> {
@@ -210,7 +222,7 @@ impl Desk {
                 owner @ Some(_) => Ruling::of(owner),
                 None => Ruling::nobodys(UNKNOWN_TAG),
             },
-            Some(tag) => self.ruling(charger, connector, tag),
+            Some(tag) => self.ruling(charger, connector, tag, update.at),
             None if claims(update) && !update.own_id => Ruling::refused(UNKNOWN_TAG),
             // Nobody claims it yet (2.0.1).
             None if update.own_id => Ruling::of(None),
@@ -223,7 +235,7 @@ impl Desk {
             // What runs here runs on.
         } else if claims(update) {
             self.displace_others(n, Status::is_live);
-            self.note_owner(n);
+            self.note_owner(n, update.at);
         } else if update.phase == Phase::Started {
             // Another car is there: the charge before is over, while a request may be for this very car.
             self.displace_others(n, |status| status == Status::Active);
@@ -295,7 +307,7 @@ impl Desk {
 
 /// What becomes of a start at the charger.
 #[derive(Debug, Clone, Copy)]
-struct Ruling {
+pub(super) struct Ruling {
     customer: Option<CustomerId>,
     review: Option<&'static str>,
     refused: bool,
@@ -315,7 +327,7 @@ impl Ruling {
         Self { customer: None, review: Some(why), refused: false }
     }
 
-    fn put_on(self, session: &mut Session) {
+    pub(super) fn put_on(self, session: &mut Session) {
         (session.customer, session.refused) = (self.customer, self.refused);
         session.review = self.review.map(str::to_owned);
     }

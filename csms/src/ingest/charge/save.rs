@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use evm_domain::{Session, SessionId, Status, Timestamp};
 use evm_store::sessions::{self, Begun, Found, NewSession};
-use evm_store::{Db, Result, chargers, new_id, readings, settle};
+use evm_store::{Db, Result, chargers, new_id, readings, remote_starts, settle};
 
 use super::{Desk, Entry};
 use crate::ingest::Then;
@@ -33,6 +33,7 @@ impl Desk {
         }
         self.number(db, outcomes).await?;
         sessions::forget_starts(db, &self.started_again).await?;
+        remote_starts::use_up(db, &self.used_up).await?;
         self.insert_new(db, now).await?;
         self.move_shares(db).await?;
         readings::insert(db, &self.points).await?;
@@ -59,6 +60,7 @@ impl Desk {
         for entry in self.entries.iter().filter(|entry| entry.correct) {
             has_events |= settle::correct(db, &entry.session, now).await?;
         }
+        self.judge_beside(db).await?;
         let mut over: Vec<_> = self
             .entries
             .iter_mut()

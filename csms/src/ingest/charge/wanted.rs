@@ -28,9 +28,7 @@ impl Wanted {
                     wanted.transactions.extend(update.transaction.clone().map(|id| (message.charger, id)));
                     wanted.start_keys.extend(update.start_key.clone());
                     wanted.tags.extend(update.id_tag.clone());
-                    if update.id_tag.is_none() {
-                        wanted.remote_starts.extend(update.remote_start_id.map(|number| (message.charger, number)));
-                    }
+                    wanted.remote_starts.extend(update.remote_start_id.map(|number| (message.charger, number)));
                     if update.phase == Phase::Ended && update.transaction.is_none() {
                         wanted.nameless_ends.push(message.charger.to_string());
                     }
