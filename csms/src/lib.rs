@@ -52,6 +52,8 @@ pub struct Config {
     pub max_frame: usize,
     /// Most bytes of long messages, and of what is made of them, at a time; whoever comes then waits.
     pub max_room: u64,
+    /// How long one waits for room before the slowest of those that hold it give way.
+    pub room_patience: Duration,
     /// Most bytes of one charger's messages that are kept a day.
     pub frame_bytes_a_day: u64,
     /// Silence after which a charger is pinged; an answer may take a sixth of it, and after three that do not come the
@@ -87,6 +89,7 @@ impl Config {
             // A StopTransaction of three days with a sample every 5 s has 10 MB; refused, it would come again for ever.
             max_frame: 16 * 1024 * 1024,
             max_room: 256 * 1024 * 1024,
+            room_patience: Duration::from_secs(10),
             frame_bytes_a_day: 100 * 1024 * 1024,
             ping_every: Duration::from_secs(60),
             max_connections: 50_000,
@@ -111,7 +114,7 @@ struct Node {
     allowances: allowance::Allowances,
     guesses: guesses::Guesses,
     /// For the long messages of all sockets.
-    room: Arc<tokio::sync::Semaphore>,
+    room: Arc<connection::Room>,
     severed: severed::Severed,
 }
 
@@ -130,7 +133,8 @@ pub async fn run(
     let registry = Arc::new(registry::Registry::default());
     let (ingest, writers) = ingest::start(&store, &bus, &config, &id, &registry);
     let door = handshake::Door::new(&config);
-    let (allowances, room) = (allowance::Allowances::default(), connection::room(config.max_room));
+    let (allowances, room) =
+        (allowance::Allowances::default(), connection::Room::new(config.max_room, config.room_patience));
     let guesses = guesses::Guesses::default();
     let severed = severed::Severed::default();
     let node = Arc::new(Node { id, store, bus, config, door, registry, ingest, allowances, guesses, room, severed });

@@ -17,6 +17,8 @@ pub(crate) enum Why {
     StoreDown,
     /// No command reaches this node.
     Severed,
+    /// Its long message comes more slowly than others, which wait for room.
+    Slow,
     /// The program ends.
     Shutdown,
 }

@@ -1,69 +1,52 @@
 //! The bytes of a socket on their way in. How long a message is stands in front of it (RFC 6455, section 5.2): a long one is
-//! read once there is room for it among all that this node handles at the moment, and until then the station waits.
+//! read as there is room for it among all that come to this node at the moment, and until then the station waits.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::PollSemaphore;
 
-/// A message of more bytes is a long one. What a socket may hold without asking for room.
-const LONG: u64 = 64 * 1024;
-/// The bytes of a message, its samples and what is stored of it, to one byte of the message.
-const TIMES: u64 = 6;
-/// The unit of room.
-const KIB: u64 = 1024;
-/// Bytes a second at least of a long message that holds room others may wait for.
-const SLOWEST: u64 = 1024;
-/// How long it is given before it counts as too slow.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Room for the long messages of all sockets, bytes.
-pub(crate) fn room(bytes: u64) -> Arc<Semaphore> {
-    let units = usize::try_from(bytes / KIB).unwrap_or(Semaphore::MAX_PERMITS);
-    Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)))
-}
+use super::room::{KIB, LONG, Room, STEP, Ticket};
+use crate::registry::Held;
 
 /// A socket that reads so.
 pub(super) struct Intake {
     /// Away only while another frame reader is put in the place of the one before.
     stream: Option<TcpStream>,
-    room: PollSemaphore,
+    room: Arc<Room>,
+    steps: PollSemaphore,
+    connection: Arc<Held>,
     longest: u64,
     position: Position,
-    held: Option<Held>,
+    /// Of the long message on its way.
+    ticket: Option<Ticket>,
     read_at: Instant,
-    waits: bool,
-}
-
-/// Room that is held for a message on its way.
-struct Held {
-    _room: OwnedSemaphorePermit,
-    since: Instant,
-    read: u64,
+    /// While it waits for room: when others are to give way.
+    waits: Option<Pin<Box<Sleep>>>,
 }
 
 impl Intake {
-    pub(super) fn new(stream: TcpStream, room: &Arc<Semaphore>, longest: usize) -> Self {
-        Self { stream: Some(stream), ..Self::hollow(room, longest) }
+    pub(super) fn new(stream: TcpStream, room: &Arc<Room>, connection: &Arc<Held>, longest: usize) -> Self {
+        Self { stream: Some(stream), ..Self::hollow(room, connection, longest) }
     }
 
     /// One without a socket, to take the place of another.
-    pub(super) fn hollow(room: &Arc<Semaphore>, longest: usize) -> Self {
+    pub(super) fn hollow(room: &Arc<Room>, connection: &Arc<Held>, longest: usize) -> Self {
         Self {
             stream: None,
-            room: PollSemaphore::new(room.clone()),
+            room: room.clone(),
+            steps: PollSemaphore::new(room.coming.clone()),
+            connection: connection.clone(),
             longest: longest as u64,
             position: Position::default(),
-            held: None,
+            ticket: None,
             read_at: Instant::now(),
-            waits: false,
+            waits: None,
         }
     }
 
@@ -75,36 +58,40 @@ impl Intake {
 
     /// When anything came; a station that has to wait until there is room is not silent.
     pub(super) fn read_at(&self) -> Instant {
-        if self.waits { Instant::now() } else { self.read_at }
-    }
-
-    /// Whether a long message comes so slowly that it may keep others waiting for ever.
-    pub(super) fn is_too_slow(&self, now: Instant) -> bool {
-        self.held.as_ref().is_some_and(|held| {
-            let time = now.saturating_duration_since(held.since);
-            time >= PATIENCE && held.read < time.as_secs() * SLOWEST && self.position.is_inside()
-        })
+        if self.waits.is_some() { Instant::now() } else { self.read_at }
     }
 
     /// Gives the room back once a message was handled. `true`: it was a long one, and all of its bytes are out of here, so
     /// that the frame reader and its buffer can be made anew.
     pub(super) fn done(&mut self) -> bool {
-        !self.position.is_inside() && self.held.take().is_some()
+        !self.position.is_inside() && self.ticket.take().is_some()
     }
 
-    /// Waits for room where the message that comes is a long one.
+    /// Waits for room for the next bytes where the message that comes is a long one.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let length = self.position.message(self.longest);
         // What is too long is refused by its header.
-        if length <= LONG || length > self.longest || self.held.is_some() {
+        if length <= LONG || (length > self.longest && self.ticket.is_none()) {
             return Poll::Ready(Ok(()));
         }
-        let units = u32::try_from((length * TIMES).div_ceil(KIB)).unwrap_or(u32::MAX);
-        self.waits = true;
-        let room = ready!(self.room.poll_acquire_many(cx, units)).ok_or(io::ErrorKind::BrokenPipe)?;
-        self.waits = false;
-        self.held = Some(Held { _room: room, since: Instant::now(), read: 0 });
-        Poll::Ready(Ok(()))
+        let ticket = self.ticket.get_or_insert_with(|| self.room.enter(&self.connection));
+        if ticket.left() > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let bytes = length.saturating_sub(self.position.read).clamp(KIB, STEP);
+        let units = u32::try_from(bytes.div_ceil(KIB)).unwrap_or(u32::MAX);
+        loop {
+            if let Poll::Ready(permit) = self.steps.poll_acquire_many(cx, units) {
+                ticket.take(permit.ok_or(io::ErrorKind::BrokenPipe)?);
+                self.waits = None;
+                return Poll::Ready(Ok(()));
+            }
+            let patience = self.room.patience;
+            let waits = self.waits.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+            ready!(waits.as_mut().poll(cx));
+            self.room.make_way(Instant::now());
+            waits.as_mut().reset(Instant::now() + patience);
+        }
     }
 }
 
@@ -114,7 +101,8 @@ impl AsyncRead for Intake {
         let this = &mut *self;
         let Some(stream) = &mut this.stream else { return Poll::Ready(Ok(())) };
         // Of a long message not a byte beyond its end: see `done`.
-        let most = if this.held.is_some() { this.position.wanted() } else { u64::MAX };
+        let ticket = this.ticket.as_ref().filter(|_| this.position.is_inside());
+        let most = ticket.map_or(u64::MAX, |ticket| this.position.wanted().min(ticket.left()));
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(buf.remaining());
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
         ready!(Pin::new(stream).poll_read(cx, &mut part))?;
@@ -124,8 +112,11 @@ impl AsyncRead for Intake {
         if read > 0 {
             this.read_at = Instant::now();
         }
-        if let Some(held) = &mut this.held {
-            held.read += read as u64;
+        if let Some(ticket) = &mut this.ticket {
+            ticket.read(read as u64);
+            if !this.position.is_inside() {
+                ticket.arrived();
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -163,6 +154,8 @@ struct Position {
     left: Option<u64>,
     /// Bytes of the message up to the end of this frame.
     message: u64,
+    /// Bytes of it that have come.
+    read: u64,
     /// Whether more frames of the message follow.
     more: bool,
     /// Whether this frame is one of the message, and not a ping or pong between them.
@@ -191,6 +184,7 @@ impl Position {
                     let here = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = &bytes[here..];
                     self.left = Some(left - here as u64);
+                    self.read += if self.of_message { here as u64 } else { 0 };
                 }
                 None => {
                     let here = (header_length(&self.header) - self.header.len()).min(bytes.len());
@@ -231,7 +225,7 @@ impl Position {
     fn end_frame(&mut self) {
         self.left = None;
         if self.of_message && !self.more {
-            self.message = 0;
+            (self.message, self.read) = (0, 0);
         }
     }
 }

@@ -8,6 +8,7 @@ mod inbound;
 mod intake;
 mod pings;
 mod plugs;
+mod room;
 mod setup;
 mod tags;
 
@@ -35,8 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::calls::Outstanding;
 use self::intake::Intake;
-pub(crate) use self::intake::room;
 use self::pings::Pings;
+pub(crate) use self::room::Room;
 use self::setup::Setup;
 use crate::Node;
 use crate::allowance::{Allowance, Keep};
@@ -64,6 +65,7 @@ pub(crate) async fn run(stream: TcpStream, peer: IpAddr, place: Place, node: &Ar
     let (mut socket, (code, farewell)) = connection.serve(&mut commands).await;
     let over = async {
         close(&mut socket, code, farewell).await;
+        drop(socket);
         tracing::debug!(%charger, epoch, farewell, "charger gone");
         leave(node, charger, epoch, shutdown).await;
     };
@@ -84,7 +86,7 @@ async fn let_in(
     let Some(version) = checked.version else {
         node.door.tell(&checked.asked, Refusal::NoVersion);
         if stream.write_all(checked.welcome.as_bytes()).await.is_ok() {
-            let mut socket = websocket(stream, checked.rest, node).await;
+            let mut socket = websocket(stream, checked.rest, &Held::new(0, shutdown), node).await;
             close(&mut socket, CloseCode::Protocol, "no common subprotocol").await;
         }
         return None;
@@ -111,7 +113,8 @@ async fn let_in(
     tracing::debug!(%identity, %charger, epoch, version = version.as_str(), "charger connected");
     let connection = Connection {
         node: node.clone(),
-        socket: websocket(stream, checked.rest, node).await,
+        socket: websocket(stream, checked.rest, &held, node).await,
+        handling: None,
         charger,
         identity: identity.clone(),
         epoch,
@@ -147,8 +150,8 @@ async fn gone(node: &Node, charger: ChargerId, epoch: i64) {
     node.ingest.disconnect(charger, epoch).await;
 }
 
-async fn websocket(stream: TcpStream, rest: Vec<u8>, node: &Node) -> Socket {
-    let intake = Intake::new(stream, &node.room, node.config.max_frame).after(&rest);
+async fn websocket(stream: TcpStream, rest: Vec<u8>, held: &Arc<Held>, node: &Node) -> Socket {
+    let intake = Intake::new(stream, &node.room, held, node.config.max_frame).after(&rest);
     WebSocketStream::from_partially_read(intake, rest, Role::Server, Some(limits(node))).await
 }
 
@@ -202,6 +205,8 @@ enum Samples {
 struct Connection {
     node: Arc<Node>,
     socket: Socket,
+    /// Room for what is made of a long message, until it is answered.
+    handling: Option<OwnedSemaphorePermit>,
     charger: ChargerId,
     identity: String,
     epoch: i64,
@@ -238,6 +243,7 @@ type End = (CloseCode, &'static str);
 fn farewell(why: Why) -> End {
     match why {
         Why::Replaced => (CloseCode::Policy, "a newer connection took its place"),
+        Why::Slow => (CloseCode::Again, "a long message came too slowly while others waited"),
         Why::StoreDown | Why::Severed => (CloseCode::Again, "try again"),
         Why::Shutdown => (CloseCode::Restart, "the central system restarts"),
     }
@@ -258,6 +264,7 @@ impl Connection {
                 () = &mut timer => Box::pin(self.on_time()).await,
                 message = self.socket.next(), if self.resumes_at.is_none() => {
                     let done = self.on_message(message).await;
+                    self.handling = None;
                     if self.socket.get_mut().done() {
                         Box::pin(self.renew_socket()).await;
                     }
@@ -310,7 +317,8 @@ impl Connection {
     /// A long message is done: its bytes, and the buffer that it was read into, need not stay.
     async fn renew_socket(&mut self) {
         let (room, longest) = (&self.node.room, self.node.config.max_frame);
-        let hollow = WebSocketStream::from_raw_socket(Intake::hollow(room, longest), Role::Server, None).await;
+        let hollow = Intake::hollow(room, &self.held, longest);
+        let hollow = WebSocketStream::from_raw_socket(hollow, Role::Server, None).await;
         let intake = std::mem::replace(&mut self.socket, hollow).into_inner();
         self.socket = WebSocketStream::from_raw_socket(intake, Role::Server, Some(limits(&self.node))).await;
     }
@@ -348,9 +356,6 @@ impl Connection {
             self.left_out_at = now;
             Box::pin(self.say_what_was_left_out()).await;
         }
-        if self.socket.get_ref().is_too_slow(now) {
-            return Err((CloseCode::Policy, "a long message comes too slowly"));
-        }
         self.look_for_life(now).await
     }
 
@@ -382,6 +387,8 @@ impl Connection {
     }
 
     async fn transmit(&mut self, message: Message) -> Result<(), End> {
+        // What was made of a message is stored and gone; a station that does not read keeps nobody waiting.
+        self.handling = None;
         match tokio::time::timeout(SEND_TIME, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err((CloseCode::Protocol, "the connection broke")),
