@@ -92,8 +92,10 @@ const CHECKS: &[(&str, &str)] = &[
     ),
     (
         "finished session of a customer has no purchase",
+        // A start that was refused and took nothing has none.
         "SELECT s.id, CAST(0 AS BIGINT), CAST(1 AS BIGINT) FROM sessions s WHERE s.status = 'finished' AND s.customer_id IS NOT NULL \
-         AND s.device_id IS NOT NULL AND s.transaction_ref IS NOT NULL AND NOT EXISTS (SELECT 1 FROM purchases p WHERE p.session_id = s.id) LIMIT $1",
+         AND s.device_id IS NOT NULL AND s.transaction_ref IS NOT NULL AND NOT (s.refused AND (s.ended_at IS NULL OR \
+         COALESCE(s.register_wh - s.baseline_wh, 0) + s.unmetered_wh = 0)) AND NOT EXISTS (SELECT 1 FROM purchases p WHERE p.session_id = s.id) LIMIT $1",
     ),
     (
         "purchase of a session that is not finished",

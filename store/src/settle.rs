@@ -29,8 +29,8 @@ pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> R
         session.status = Status::Finished;
         if never_began {
             // No purchase of nothing: where it begins after all, [`open`] makes one.
-        } else if let (Some(customer), Some(device)) = (session.customer, session.device) {
-            paid_by.push((&**session, customer, device, session.bill()));
+        } else if session.customer.is_some() && session.device.is_some() {
+            paid_by.extend(owed(session));
         } else if session.review.is_none() && !session.is_free() && session.meter.energy() > Wh(0) {
             session.review = Some("no_customer".into());
         }
@@ -40,8 +40,15 @@ pub async fn settle(db: &mut Db, over: &mut [&mut Session], now: Timestamp) -> R
 
 /// Makes the purchases of sessions that were settled before anybody knew whose they are.
 pub async fn settle_late(db: &mut Db, over: &[&Session], now: Timestamp) -> Result<()> {
-    let owned = over.iter().filter_map(|session| Some((*session, session.customer?, session.device?, session.bill())));
-    bill(db, &owned.collect::<Vec<_>>(), now).await
+    let owned: Vec<_> = over.iter().filter_map(|session| owed(session)).collect();
+    bill(db, &owned, now).await
+}
+
+/// Who pays how much of a charge, and where it was. A start that was refused and took nothing is no purchase of 0.
+fn owed(session: &Session) -> Option<(&Session, CustomerId, DeviceId, Bill)> {
+    let bill = session.bill();
+    let never_began = session.refused && bill.energy == Wh(0);
+    Some((session, session.customer?, session.device?, bill)).filter(|_| !never_began)
 }
 
 /// Makes the purchases of charges that begin after their customers have finished them, still without an amount: what they take
@@ -125,9 +132,16 @@ pub async fn settle_by_id(db: &mut Db, session: SessionId, reason: &str, now: Ti
 /// Books the difference that late news made to a finished session: more is owed, or the surplus of what was
 /// paid goes back to the balance. `false`: no difference, or nobody to bill.
 pub async fn correct(db: &mut Db, session: &Session, now: Timestamp) -> Result<bool> {
-    let locked = position::lock(db, session.purchase).await?;
+    let Some(locked) = position::lock(db, session.purchase).await? else {
+        // A start that was refused, and took something after all.
+        let late: Vec<_> = owed(session).filter(|_| session.refused).into_iter().collect();
+        bill(db, &late, now).await?;
+        return Ok(!late.is_empty());
+    };
     // What was given back whole stays so.
-    let Some(locked) = locked.filter(|locked| !locked.position.is_refunded()) else { return Ok(false) };
+    if locked.position.is_refunded() {
+        return Ok(false);
+    }
     let bill = session.bill();
     if bill == locked.position.bill {
         return Ok(false);

@@ -236,6 +236,59 @@ async fn a_start_without_credit_beside_a_charge_bills_nobody(engine: Engine) {
     world.finish().await;
 }
 
+/// A start that is refused and takes nothing is no purchase of 0; what the station tells of it later is billed all the same.
+async fn a_refused_start_that_takes_nothing_is_no_purchase(engine: Engine) {
+    let mut world = World::start_on(engine, None, &[("EVM_LEAST_BALANCE", "1000")]).await;
+    let poor = world.customer(PHONE).await;
+    card(&world, PHONE, "04AABBCC", false).await;
+    let mut billed = Vec::new();
+    for (identity, version, word, name) in
+        [("CP-6", Version::V16, "Blocked", "16"), ("CS-6", Version::V201, "NoCredit", "201")]
+    {
+        let device = world.operator.charger_priced(identity, 1, 1000, 50).await.remove(0);
+        let mut charger = world.raw(identity, version).await;
+        let mut script = Script::load("who_may_charge");
+        script.play(&mut charger, &format!("refused, takes nothing {name}")).await;
+        assert_eq!(said(&script, if name == "16" { "r1" } else { "s1" }), word);
+        let session = session_is(&world.operator, identity, "finished").await;
+        assert_eq!(session["review"], "no_credit", "{session}");
+        let never = session["purchaseId"].as_str().unwrap();
+        poor.pay(never, "EVM").await.problem(409, "already_paid");
+        nothing_more_is_listed(&world, &poor, &billed).await;
+
+        script.play(&mut charger, &format!("refused, no end told {name}")).await;
+        let sessions = || async { sessions_of(&world.operator, identity).await };
+        let session = evm_tests::eventually("the end of the refused start", async || {
+            let newest = sessions().await.remove(0);
+            (newest["purchaseId"] != never && newest["status"] == "finished").then_some(newest)
+        })
+        .await;
+        nothing_more_is_listed(&world, &poor, &billed).await;
+        for _ in 0..2 {
+            script.play(&mut charger, &format!("refused, end told late {name}")).await;
+        }
+        let purchase = session["purchaseId"].as_str().unwrap().to_owned();
+        world.billed(&purchase, 300).await;
+        world.device_is(&poor, &device, "Idle").await;
+        billed.push(purchase);
+        nothing_more_is_listed(&world, &poor, &billed).await;
+    }
+    world.finish().await;
+}
+
+/// In no list there is more than these purchases, of 300 MNT each and one entry each.
+async fn nothing_more_is_listed(world: &World, customer: &Customer, purchases: &[String]) {
+    let count = purchases.len();
+    for listed in [customer.purchases().await, world.operator.all("/purchases").await] {
+        assert_eq!(listed.len(), count, "{listed:?}");
+        assert!(listed.iter().all(|one| decimal(&one["amount"]) == 300.into()), "{listed:?}");
+    }
+    let statement = customer.get("/customer/statement").await.ok();
+    let items = statement["items"].as_array().unwrap();
+    assert!(items.len() == count && items.iter().all(|item| decimal(&item["amount"]) == 300.into()), "{statement}");
+    assert_eq!(world.operator.all("/ledger").await.len(), count);
+}
+
 /// Starts and gives up at once; gives the id that the finish answered.
 async fn start_and_finish(customer: &Customer, charger: &RawCharger, device: &str) -> String {
     customer.start(device).await.ok();
@@ -325,4 +378,5 @@ on_each_engine!(
     the_least_balance_and_the_debt_hold_for_cards,
     guessed_cards_are_slowed_down_told_of_and_for_review,
     a_start_without_credit_beside_a_charge_bills_nobody,
+    a_refused_start_that_takes_nothing_is_no_purchase,
 );
