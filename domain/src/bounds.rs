@@ -2,7 +2,7 @@
 //! last.
 
 use crate::event::{Phase, TransactionUpdate};
-use crate::meter::{Dated, Doubt, Meter, Point, PointKind};
+use crate::meter::{ChargingState, Dated, Doubt, Meter, Point, PointKind};
 use crate::point::settle_moments;
 use crate::registers::ROUNDED_WH;
 use crate::session::Session;
@@ -309,14 +309,19 @@ pub fn points_of(update: &TransactionUpdate) -> Vec<Point> {
         {
             last.kind = PointKind::End;
         }
-        let closing = Point::new(update.at, PointKind::State, crate::meter::ChargingState::Idle as i64);
-        if !points.iter().any(|point| (point.at, point.kind, point.value) == (closing.at, closing.kind, closing.value))
-        {
-            points.push(closing);
-        }
+        // It is there already, with how it came, where a station told the update.
+        let is_there = |end: &Point| points.iter().any(|p| (p.at, p.kind, p.value) == (end.at, end.kind, end.value));
+        let closing = closing(update).filter(|end| !is_there(end));
+        points.extend(closing);
     }
     settle_moments(&mut points);
     points
+}
+
+/// What an end closes: the last stretch of time.
+pub fn closing(update: &TransactionUpdate) -> Option<Point> {
+    let idle = Point::new(update.at, PointKind::State, ChargingState::Idle as i64);
+    (update.phase == Phase::Ended).then_some(idle)
 }
 
 /// Energies since the sample before that are told a little past the end are the end's, all of them.

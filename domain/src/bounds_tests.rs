@@ -210,7 +210,7 @@ fn undated(received: i64, update: TransactionUpdate) -> TransactionUpdate {
 
 /// Received so many seconds after the start, with the closing point that the ingest adds.
 fn heard(received: i64, mut update: TransactionUpdate) -> TransactionUpdate {
-    update.points.push(Point::new(update.at, PointKind::State, crate::ChargingState::Idle as i64));
+    update.points.extend(closing(&update));
     let at = Timestamp(START + received * 1000);
     update.points.iter_mut().for_each(|point| point.heard = crate::Heard { at, date: Dated::ByStation });
     update

@@ -1,6 +1,7 @@
 //! What a message's dates are held against: when it was received, and when its station was out of touch before that.
 
-use evm_domain::{ChargingState, Dated, Heard, Phase, Point, PointKind, Timestamp, TransactionUpdate};
+use evm_domain::bounds::closing;
+use evm_domain::{Dated, Heard, Timestamp, TransactionUpdate};
 use serde_json::Value;
 
 use super::lenient::{field, format_time};
@@ -54,9 +55,7 @@ impl Reach {
 
     /// Notes with each point of an update how it came, also with the one that its end is.
     pub(super) fn stamp(&self, update: &mut TransactionUpdate) {
-        if update.phase == Phase::Ended {
-            update.points.push(Point::new(update.at, PointKind::State, ChargingState::Idle as i64));
-        }
+        update.points.extend(closing(update));
         for point in &mut update.points {
             // What has no time that can be believed is of its message's.
             if point.at == self.received {
