@@ -133,6 +133,9 @@ on_both_engines! {
             script.play(&mut charger, "told to its end").await;
             session_is(&world.operator, "CP-1", "finished").await;
             assert_eq!(energies(&customer).await, vec![3000; n + 1]);
+            let session = sessions_of(&world.operator, "CP-1").await.remove(0);
+            assert!(session["customerId"].is_string(), "{session}");
+            customer.pay(session["purchaseId"].as_str().unwrap(), "EVM").await;
             script.play(&mut charger, "free").await;
         }
         // One of them told a register above what was read.
@@ -156,7 +159,9 @@ on_both_engines! {
 
     async fn a_stop_dated_a_little_before_the_begin_gives_way_to_a_later_one(world) {
         let (mut charger, [customer, _], _) = set_up(world, Version::V16, (0, 0)).await;
-        for (n, (when, old)) in [(310, 5500), (360, 0), (310, 8000)].into_iter().enumerate() {
+        let rose = json!("rose_after_end");
+        let ways = [(310, 5500, rose.clone()), (360, 0, rose), (310, 8000, Value::Null)];
+        for (n, (when, old, review)) in ways.into_iter().enumerate() {
             let mut script = Script::load("over");
             script.play(&mut charger, "told without its end").await;
             script.set("OLD", old);
@@ -168,6 +173,10 @@ on_both_engines! {
             script.play(&mut charger, "stop of another time").await;
             assert_eq!(problem_of(world, "old").await, "stopped before");
             assert_eq!(energies(&customer).await, vec![3000; n + 1], "{when}");
+            // Above the register of what was taken for the end.
+            let session = sessions_of(&world.operator, "CP-1").await.remove(0);
+            assert_eq!(session["review"], review, "{when} {session}");
+            customer.pay(session["purchaseId"].as_str().unwrap(), "EVM").await;
             script.play(&mut charger, "free").await;
         }
     }

@@ -128,8 +128,14 @@ on_both_engines! {
 
     async fn an_end_dated_before_the_begin_is_not_the_end(world) {
         let (mut charger, [customer, _], _) = set_up(world).await;
-        let ways = [("of last week", 604_800, 900), ("of a moment before", 310, 5500), ("without a register", 360, 0), ("that says more", 604_800, 20_000)];
-        for (n, (way, when, old)) in ways.into_iter().enumerate() {
+        // One of long before is taken for another charge's of this id.
+        let rose = json!("rose_after_end");
+        let ways = [
+            ("of last week", 604_800, 900, Value::Null), ("of an hour before", 3_600, 5500, Value::Null),
+            ("of a moment before", 310, 5500, rose.clone()), ("without a register", 360, 0, rose),
+            ("that says more", 604_800, 20_000, Value::Null),
+        ];
+        for (n, (way, when, old, review)) in ways.into_iter().enumerate() {
             let mut script = Script::load("over");
             script.set("OLD", old);
             // One transaction each.
@@ -143,9 +149,14 @@ on_both_engines! {
                 assert!(matches!(reply, Reply::Result(_)), "{way}");
             }
             billed(&customer, &vec![3000; n + 1]).await;
+            assert_eq!(problem_of(world, &format!("old{n}")).await, "dated before the begin", "{way}");
+            // Above the register of what was taken for the end.
+            let sessions = sessions_of(&world.operator, "CS-1").await;
+            let charge = sessions.iter().find(|one| one["transactionId"] == format!("T-{n}")).unwrap();
+            assert_eq!((&charge["review"], &charge["status"]), (&review, &json!("finished")), "{way} {charge}");
+            customer.pay(charge["purchaseId"].as_str().unwrap(), "EVM").await.ok();
             charger.status(1, "Available").await;
         }
-        assert_eq!(problem_of(world, "old0").await, "dated before the begin");
     }
 
     async fn an_unknown_card_ends_nobodys_charge(world) {
