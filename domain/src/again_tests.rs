@@ -129,6 +129,21 @@ fn what_is_told_after_the_end_is_no_other_charge() {
 }
 
 #[test]
+fn what_is_told_after_the_end_again_and_before_the_end_was_is_no_other_charge() {
+    let late = [(PointKind::Register, 2400), (PointKind::Register, 2500)];
+    for count in 1..=late.len() {
+        let mut all = charge((0, 1000), (600, 2000), &[(100, 1300)]);
+        let end = all.pop().into_iter();
+        let late = (3..).zip(&late[..count]).map(|(n, point)| event(Phase::Updated, n, 600 + 100 * n, &[*point]));
+        let late: Vec<_> = late.collect();
+        all.extend(late.iter().cloned().chain(end).chain(late.clone()).chain(late.clone()));
+        let told = told(&all);
+        assert_eq!((told.0.len(), told.bills()[0].2), (1, Money(50_000)), "{count}");
+        assert!(told.0[0].0.seq_nos.last() == Some(2) && !told.0[0].0.seq_nos.has_gap());
+    }
+}
+
+#[test]
 fn its_own_token_told_late_is_no_other_charge() {
     let own = Session { id_tag: Some("TAG".into()), remote_start_id: Some(5), ..session() };
     let mut over = own.clone();

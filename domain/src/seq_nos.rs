@@ -28,6 +28,14 @@ impl SeqNos {
         }
     }
 
+    /// Forgets all that are higher.
+    pub fn forget_above(&mut self, number: i64) {
+        self.0.retain(|range| range.0 <= number);
+        if let Some(range) = self.0.last_mut() {
+            range.1 = range.1.min(number);
+        }
+    }
+
     fn insert_range(&mut self, first: i64, last: i64) {
         // All that it overlaps or touches becomes one range with it.
         let touches = |range: &(i64, i64)| range.1 >= first.saturating_sub(1) && range.0 <= last.saturating_add(1);
@@ -124,6 +132,15 @@ mod tests {
         (0..100).for_each(|number| all.insert(number));
         assert!(!all.has_gap(), "all that is remembered is there");
         assert!(of(&even).has_gap());
+    }
+
+    #[test]
+    fn what_is_above_is_forgotten() {
+        for (above, left) in [(9, "0-1,3-4,6"), (5, "0-1,3-4"), (3, "0-1,3"), (2, "0-1"), (-1, "")] {
+            let mut all = of(&[0, 1, 3, 4, 6]);
+            all.forget_above(above);
+            assert_eq!(all.to_string(), left, "{above}");
+        }
     }
 
     #[test]

@@ -160,6 +160,10 @@ impl Session {
         if update.own_id {
             *ended = update.at.min(*ended);
         }
+        // What is numbered after the end is none of the charge, and may be told again.
+        if let Some(last) = update.seq_no.filter(|_| *ended == update.at) {
+            self.seq_nos.forget_above(last);
+        }
     }
 
     /// Whether it is somebody's charge at a place, so that the place is its own until it is over and the car unplugged.
