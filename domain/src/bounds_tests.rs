@@ -298,4 +298,66 @@ proptest! {
         on.fold_on(base, newer);
         prop_assert_eq!(on.bill().energy, told(&[&all[..], &[end]].concat()).bill().energy);
     }
+
+    /// A clock that is set in mid-charge, forward or back, and receipts that bear it out or not: the start first, as its answer
+    /// gives the number (1.6), the start and the stop again and again, the rest in any order.
+    #[test]
+    fn a_clock_that_jumps_and_a_start_told_again_after_the_stop_give_the_same_bill_in_any_order(
+        samples in prop::collection::vec((0i64..600, any::<bool>(), 0i64..600), 0..10),
+        behind in prop::sample::select(vec![0i64, 120, 7200, 90_000, -60, -200]), set_at in 0i64..700,
+        (numbers, is_away) in any::<(bool, bool)>(), order in prop::collection::vec(any::<u64>(), 40),
+    ) {
+        let all = jumping(&samples, behind, set_at, numbers, is_away);
+        let once = told(&all);
+        let twice = all.iter().enumerate().flat_map(|(n, update)| vec![update; 1 + usize::from(order[n] % 3 == 0)]);
+        let mut rest: Vec<_> = twice.skip(1).cloned().zip(&order).collect();
+        rest.sort_by_key(|(_, key)| **key);
+        let mut again = vec![all[0].clone()];
+        again.extend(rest.into_iter().map(|(update, _)| update));
+        again.extend([all[0].clone(), all[all.len() - 1].clone(), all[0].clone()]);
+        let shuffled = told(&again);
+        prop_assert_eq!(shuffled.bill(), once.bill());
+        prop_assert_eq!((shuffled.started_at, shuffled.ended_at), (once.started_at, once.ended_at));
+        // No years, whatever the clock says: what receipts bear out, a lateness that is nobody's fault apart.
+        prop_assert!(is_away || once.bill().waiting_s <= 600 + 600 + 45 * 60, "{}", once.bill().waiting_s);
+    }
+}
+
+/// A charge of ten minutes whose station's clock is `behind` until `set_at`, each message of it received some time after.
+fn jumping(
+    samples: &[(i64, bool, i64)],
+    behind: i64,
+    set_at: i64,
+    numbers: bool,
+    is_away: bool,
+) -> Vec<TransactionUpdate> {
+    let message = |phase, n: usize, second: i64, delay: i64, (kind, value)| {
+        let dated = if second < set_at { second - behind } else { second };
+        let number = i64::try_from(n).unwrap_or_default();
+        let update = if numbers {
+            event(phase, number, dated, &[(kind, value)])
+        } else {
+            numbered(phase, dated, &[(kind, value)])
+        };
+        let mut update = heard(second + delay, update);
+        if is_away && second < set_at {
+            update.points.iter_mut().for_each(|point| point.heard.date = Dated::WhileAway);
+        }
+        update
+    };
+    let begin = if numbers { PointKind::Begin } else { PointKind::MeterStart };
+    let mut all = vec![message(Phase::Started, 0, 0, 0, (begin, 1000))];
+    let mut moments: Vec<_> = samples.to_vec();
+    moments.sort_unstable();
+    moments.dedup_by_key(|(second, ..)| *second);
+    for (n, (second, is_state, delay)) in (1..).zip(moments) {
+        let told = if is_state {
+            (PointKind::State, ChargingState::SuspendedEv as i64)
+        } else {
+            (PointKind::Register, 1000 + second)
+        };
+        all.push(message(Phase::Updated, n, second, delay, told));
+    }
+    all.push(message(Phase::Ended, all.len(), 600, 0, (PointKind::End, 1700)));
+    all
 }

@@ -49,6 +49,11 @@ pub fn python_ocpp() -> PathBuf {
         .unwrap_or_else(|| panic!("no package ocpp under {}: run the tests by ./test", lib.display()))
 }
 
+/// How many orders a test of "any order" plays: `EVM_TEST_ROUNDS`, else a few.
+pub fn rounds() -> usize {
+    std::env::var("EVM_TEST_ROUNDS").ok().map_or(3, |rounds| rounds.parse().unwrap())
+}
+
 fn required(name: &str) -> String {
     match std::env::var(name) {
         Ok(value) if !value.is_empty() => value,
