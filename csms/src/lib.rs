@@ -46,6 +46,8 @@ pub struct Config {
     pub credit: evm_domain::credit::Rules,
     /// Whether a charge is stopped when it costs as much as its customer's balance.
     pub stop_at_balance: bool,
+    /// What a wrong tag costs a charger where card numbers are guessed, and fifty times as much where very many are.
+    pub guess_pause: Duration,
     /// How long frames are kept.
     pub keep_frames: Duration,
     /// Most bytes of one frame.
@@ -85,6 +87,7 @@ impl Config {
             most_readings: 20_000,
             credit: evm_domain::credit::Rules::default(),
             stop_at_balance: false,
+            guess_pause: Duration::from_millis(20),
             keep_frames: Duration::from_secs(30 * 24 * 3600),
             // A StopTransaction of three days with a sample every 5 s has 10 MB; refused, it would come again for ever.
             max_frame: 16 * 1024 * 1024,
@@ -135,7 +138,7 @@ pub async fn run(
     let door = handshake::Door::new(&config);
     let (allowances, room) =
         (allowance::Allowances::default(), connection::Room::new(config.max_room, config.room_patience));
-    let guesses = guesses::Guesses::default();
+    let guesses = guesses::Guesses::new(config.guess_pause);
     let severed = severed::Severed::default();
     let node = Arc::new(Node { id, store, bus, config, door, registry, ingest, allowances, guesses, room, severed });
     live::renew_node(&node).await?;

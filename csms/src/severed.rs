@@ -49,6 +49,7 @@ pub(crate) async fn watch(node: &Arc<Node>, shutdown: &CancellationToken) {
         return;
     }
     let (mut answered, mut looked) = (Instant::now(), Instant::now());
+    let mut stays_told = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
@@ -62,10 +63,18 @@ pub(crate) async fn watch(node: &Arc<Node>, shutdown: &CancellationToken) {
             answered = looked;
         }
         let done = match is_reached {
-            true => note_reached(node).await,
-            false if answered.elapsed() >= SEVERED => let_go(node, answered.elapsed() - AFTER_LAST).await,
-            false => Ok(()),
+            true => note_reached(node).await.map(|()| false),
+            false if answered.elapsed() >= SEVERED => {
+                let_go(node, answered.elapsed() - AFTER_LAST).await.map(|gone| !gone)
+            }
+            false => Ok(false),
         };
+        let done = done.map(|stays| {
+            if stays && !stays_told {
+                tracing::warn!("no command reaches any node over the bus: chargers stay");
+            }
+            stays_told = stays;
+        });
         if let Err(error) = done {
             tracing::warn!(%error, "who is reached over the bus is not known");
         }
@@ -81,8 +90,8 @@ async fn note_reached(node: &Node) -> Result<()> {
     db.commit().await
 }
 
-/// Closes all chargers' sockets where another node was reached within this time.
-async fn let_go(node: &Node, within: Duration) -> Result<()> {
+/// Closes all chargers' sockets where another node was reached within this time. `false`: none was.
+async fn let_go(node: &Node, within: Duration) -> Result<bool> {
     let left_ms = LEASE_MS.saturating_sub(i64::try_from(within.as_millis()).unwrap_or(i64::MAX));
     let others = leases::others(&mut node.store.read().await?, LEASES, &lease(node), left_ms.max(0)).await?;
     let was = node.severed.0.swap(others, Ordering::Relaxed);
@@ -92,5 +101,5 @@ async fn let_go(node: &Node, within: Duration) -> Result<()> {
     if others {
         node.registry.end_all(Why::Severed);
     }
-    Ok(())
+    Ok(others)
 }

@@ -10,7 +10,10 @@ use evm_store::frames::{self, Frame};
 use evm_store::operator::{self, Page, SessionLine};
 use evm_store::sessions::{self, NewRequest};
 use evm_store::{Store, audit, cards, chargers, customers, devices, purchases, settle};
+use futures_util::{SinkExt, StreamExt};
 use ocpp_sim::{Charger, ChargerConfig, Version};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_util::sync::CancellationToken;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -244,4 +247,65 @@ async fn a_node_that_paused_says_that_it_still_holds_its_chargers() {
     }
     charger.shutdown().await;
     system.end().await;
+}
+
+type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn connect(url: &str, protocol: &'static str) -> Socket {
+    let mut request = format!("{url}/CP-1").into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+    tokio_tungstenite::connect_async(request).await.unwrap().0
+}
+
+/// Sends a start with this tag; gives the answer.
+async fn start(socket: &mut Socket, protocol: &str, tag: &str) -> String {
+    let at = chrono::Utc::now().to_rfc3339();
+    let payload = if protocol == "ocpp1.6" {
+        format!(r#""StartTransaction",{{"connectorId":1,"idTag":"{tag}","meterStart":0,"timestamp":"{at}"}}"#)
+    } else {
+        format!(
+            r#""TransactionEvent",{{"eventType":"Started","timestamp":"{at}","triggerReason":"Authorized","seqNo":0,"evse":{{"id":1}},"transactionInfo":{{"transactionId":"{tag}"}},"idToken":{{"idToken":"{tag}","type":"ISO14443"}}}}"#
+        )
+    };
+    socket.send(Message::text(format!(r#"[2,"{tag}",{payload}]"#))).await.unwrap();
+    loop {
+        let answer = tokio::time::timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
+        // Stops that it is asked for stand between them.
+        if let Ok(text) = answer.to_text()
+            && text.starts_with(&format!(r#"[3,"{tag}","#))
+        {
+            return text.to_owned();
+        }
+    }
+}
+
+async fn guesses_by_starts(protocol: &'static str) {
+    let pause = Duration::from_millis(300);
+    let system = system(|config| config.guess_pause = pause).await;
+    let mut socket = connect(&system.url, protocol).await;
+    for n in 0..21 {
+        let answer = start(&mut socket, protocol, &format!("04FF{n:02}")).await;
+        assert!(answer.contains("Invalid"), "{answer}");
+    }
+    let began = std::time::Instant::now();
+    start(&mut socket, protocol, "04FF97").await;
+    // To come again gains nothing.
+    let mut socket = connect(&system.url, protocol).await;
+    start(&mut socket, protocol, "04FF98").await;
+    let answer = start(&mut socket, protocol, CARD).await;
+    assert!(answer.contains("Accepted"), "{answer}");
+    assert!(began.elapsed() > pause * 2, "three waited {:?}", began.elapsed());
+    system.session("its charge", |session| session.review.as_deref() == Some("guessed_card")).await;
+    system.shutdown.cancel();
+    system.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn wrong_starts_let_the_next_ones_wait_16() {
+    guesses_by_starts("ocpp1.6").await;
+}
+
+#[tokio::test]
+async fn wrong_starts_let_the_next_ones_wait_201() {
+    guesses_by_starts("ocpp2.0.1").await;
 }

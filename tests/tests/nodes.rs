@@ -70,14 +70,17 @@ async fn where_nobody_is_reached_chargers_stay() {
         (world.http.get(&url).send().await.ok()?.status() == 503).then_some(())
     })
     .await;
-    // Longer than either would take to let go.
-    let until = Instant::now() + Duration::from_secs(6);
-    while Instant::now() < until {
-        charger.call("Heartbeat", json!({})).await.ok();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    // Each has looked for the other by then, and looks more strictly from then on.
+    eventually("the nodes to decide", async || {
+        let decided = |log: &str| log.contains("no command reaches any node over the bus: chargers stay");
+        (decided(&world.program.log()) && decided(&far.log())).then_some(())
+    })
+    .await;
+    charger.call("Heartbeat", json!({})).await.ok();
     assert!(!charger.is_closed());
-    assert!(!far.log().contains("let go"));
+    for log in [world.program.log(), far.log()] {
+        assert!(!log.contains("let go"), "{log}");
+    }
     world.backend.nats.as_mut().unwrap().start_again();
     far.stop().await;
     world.finish().await;

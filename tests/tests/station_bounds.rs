@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use evm_tests::api::decimal;
+use evm_tests::api::{decimal, wh};
 use evm_tests::charge::{begin_16, session_is, sessions_of};
 use evm_tests::charger::at;
 use evm_tests::{Engine, Version, World, eventually, on_both_engines, on_each_engine};
@@ -22,6 +22,18 @@ fn memory(world: &World, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", world.program.pid().unwrap())).unwrap();
     let line = status.lines().find(|found| found.starts_with(line)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// How many of a charger's transactions are open.
+async fn open(world: &World, identity: &str) -> usize {
+    let all = sessions_of(&world.operator, identity).await;
+    all.iter().filter(|session| session["status"] == "active").count()
+}
+
+/// The session of a transaction at CP-5.
+async fn session_of(world: &World, transaction: i64) -> Value {
+    let (all, id) = (sessions_of(&world.operator, "CP-5").await, transaction.to_string());
+    all.into_iter().find(|session| session["transactionId"] == id.as_str()).unwrap()
 }
 
 /// One sample each 5 s over some days.
@@ -153,6 +165,59 @@ on_both_engines! {
         for id in ids {
             charger.stop(id, 0).await;
         }
+    }
+
+    async fn starts_that_hold_nothing_are_open_in_bounded_number(world) {
+        let device = world.operator.charger("CP-5", 1).await.remove(0);
+        let mut charger = world.raw("CP-5", Version::V16).await;
+        // One that is refused and takes energy all the same.
+        let takes = charger.start(1, "NOBODY", 0).await;
+        charger.meter(1, takes, 700).await;
+        let mut refused = Vec::new();
+        for n in 0..120 {
+            refused.push(charger.start(1, &format!("NOBODY-{n}"), 1_000).await);
+        }
+        assert!(open(world, "CP-5").await <= 100);
+        // What it took is kept, and told later it is corrected.
+        let oldest = session_of(world, takes).await;
+        assert_eq!((wh(&oldest["energy"]), &oldest["status"]), (700, &json!("finished")));
+        charger.stop(takes, 900).await;
+        assert_eq!(wh(&session_of(world, takes).await["energy"]), 900);
+        // An honest start is as good as ever, by the app and with a card, and displaces none of them.
+        let customer = world.rich_customer(PHONE, 50_000).await;
+        let transaction = begin_16(&customer, &mut charger, &device, 0).await;
+        charger.stop(transaction, 100).await;
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 100).await;
+        customer.pay(&purchase, "EVM").await.ok();
+        charger.status(1, "Available").await;
+        world.operator.send(Method::PUT, &format!("/customers/{PHONE}/cards/{CARD}"), Some(json!({}))).await.ok();
+        let transaction = charger.start(1, CARD, 0).await;
+        charger.stop(transaction, 60).await;
+        let purchase = session_of(world, transaction).await["purchaseId"].as_str().unwrap().to_owned();
+        world.billed(&purchase, 60).await;
+        customer.pay(&purchase, "EVM").await.ok();
+        for id in refused {
+            charger.stop(id, 1_000).await;
+        }
+
+        // In 2.0.1 events of nobody's transactions at a device, told from the middle.
+        world.operator.charger("CS-5", 1).await;
+        let mut charger = world.raw("CS-5", Version::V201).await;
+        let event = |kind: &str, id: &str, seq_no: u32| json!({
+            "eventType": kind, "timestamp": at(Duration::ZERO), "seqNo": seq_no, "triggerReason": "MeterValuePeriodic",
+            "transactionInfo": { "transactionId": id }, "evse": { "id": 1, "connectorId": 1 },
+        });
+        for n in 0..120 {
+            charger.call("TransactionEvent", event("Updated", &format!("U{n}"), 1)).await.ok();
+        }
+        assert!(open(world, "CS-5").await <= 100);
+        let mut started = event("Started", "T1", 0);
+        started["idToken"] = json!({ "idToken": CARD, "type": "ISO14443" });
+        let answer = charger.call("TransactionEvent", started).await.ok();
+        assert_eq!(answer["idTokenInfo"]["status"], "Accepted", "{answer}");
+        charger.call("TransactionEvent", event("Ended", "T1", 1)).await.ok();
+        eventually("the others to be over", async || (open(world, "CS-5").await == 0).then_some(())).await;
     }
 }
 

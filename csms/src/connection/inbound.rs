@@ -107,6 +107,11 @@ impl Connection {
         {
             return Ok(());
         }
+        if let ChargerEvent::Transaction(update) = &decoded.event
+            && update.begun_by().is_some()
+        {
+            self.hold_back(self.node.guesses.wait(self.charger, Instant::now())).await?;
+        }
         let boots = matches!(decoded.event, ChargerEvent::Booted { .. });
         self.watch_samples(&decoded.event);
         let (kept, is_kept) = self.whole_or_part(payload, matches!(decoded.event, ChargerEvent::Transaction(_)));

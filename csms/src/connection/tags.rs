@@ -1,4 +1,6 @@
-//! Tags that are asked about: guesses wait, and are not stored one by one.
+//! Tags that are asked about, and wrong ones: guesses wait, and those that are no starts are not stored one by one.
+
+use std::time::Duration;
 
 use evm_domain::{ChargerId, NO_AUTHORIZATION, Timestamp};
 use evm_store::{Store, StoreError, cards, chargers, sessions};
@@ -18,7 +20,7 @@ impl Connection {
         received: Timestamp,
     ) -> Result<bool, End> {
         let Some(pause) = self.node.guesses.pause(self.charger, Instant::now()) else { return Ok(false) };
-        tokio::time::sleep(pause).await;
+        self.hold_back(pause).await?;
         match is_known(&self.node.store, self.charger, id_tag).await {
             Ok(true) => return Ok(false),
             Ok(false) => {}
@@ -29,6 +31,17 @@ impl Connection {
         let answer = ocpp::answer(self.version, action, outcome, received, self.node.config.heartbeat_s);
         self.send(frame::result(id, &answer)).await?;
         Ok(true)
+    }
+
+    /// Waits; not where a newer connection has come, for then there would be many to guess at once.
+    pub(super) async fn hold_back(&self, time: Duration) -> Result<(), End> {
+        if time.is_zero() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            () = self.held.ended.cancelled() => Err(farewell(self.held.why())),
+        }
     }
 
     /// Counts a wrong tag, and tells the operator where they are too many.

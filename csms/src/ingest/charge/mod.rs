@@ -24,7 +24,7 @@ use evm_store::sessions::{self, Found};
 use evm_store::{Db, Result};
 
 pub(super) use self::places::OLDER_MS;
-use self::places::{BLOCKED_TAG, CONCURRENT_TX, NO_CREDIT, NO_DEVICE, UNKNOWN_TAG, claims};
+use self::places::{BLOCKED_TAG, CONCURRENT_TX, NO_CREDIT, NO_DEVICE, claims};
 pub(super) use self::running::Running;
 use self::wanted::Wanted;
 use super::Told;
@@ -285,6 +285,7 @@ impl Desk {
             Match::Nowhere if self.is_of_no_charge(charger, update) => return Taken::default(),
             Match::Nowhere => return Taken::aside("no such transaction"),
         };
+        self.end_idle(n, charger);
         if is_stop(update) && self.entries[n].session.ended_at == Some(update.at) {
             if self.entries[n].session.says_the_same(update) {
                 return Taken::default();
@@ -300,7 +301,7 @@ impl Desk {
         let entry = &self.entries[n];
         let misfit = entry.session.misfit(update, &points);
         let beside = entry.session.is_beside(update, &points);
-        let told_before = entry.new.is_none() && entry.session.refused && entry.session.id_tag == update.id_tag;
+        let told_before = entry.new.is_none() && entry.session.id_tag == update.id_tag;
         if beside {
             self.set_aside(n, update, points);
         } else {
@@ -317,8 +318,9 @@ impl Desk {
         let mut taken = Taken { problem, ..Taken::default() };
         let begins_16 = update.phase == Phase::Started && !update.own_id;
         taken.outcome.tag = (update.id_tag.is_some() || begins_16).then(|| self.tag_of(session));
-        let told_whose = update.id_tag.is_some() && !told_before;
-        taken.wrong_tag = told_whose && session.refused && session.review.as_deref() == Some(UNKNOWN_TAG);
+        let is_answered_invalid = taken.outcome.tag == Some(TagStatus::Invalid);
+        taken.wrong_tag =
+            is_answered_invalid && !told_before && update.begun_by().is_some_and(|tag| self.is_unknown(tag));
         if begins_16 {
             taken.outcome.transaction = session.transaction.as_deref().and_then(|id| id.parse().ok());
             if session.transaction.is_none() {

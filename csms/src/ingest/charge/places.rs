@@ -30,8 +30,13 @@ pub(super) const NO_DEVICE: &str = "no_device";
 /// By so much a charge began before another to be the older one for sure: clocks are set now and then.
 pub(in crate::ingest) const OLDER_MS: i64 = 5 * 60_000;
 
+/// The end of a transaction that held nothing, where there were too many of them.
+const TOO_MANY: &str = "too_many_open";
+
 /// Open transactions of a charger that hold no device: each is looked at with each message.
-const MOST_WITHOUT_DEVICE: usize = 100;
+const MOST_IDLE: usize = 100;
+/// More than so many are not ended with one message.
+const ENDED_AT_ONCE: usize = 10;
 
 impl Desk {
     /// Whether a charger begins yet another transaction at a place that does not exist.
@@ -41,7 +46,28 @@ impl Desk {
             let s = &entry.session;
             s.charger == charger && s.status.is_live() && s.device.is_none() && !entry.gone
         };
-        place.is_none() && self.entries.iter().filter(open).count() >= MOST_WITHOUT_DEVICE
+        place.is_none() && self.entries.iter().filter(open).count() >= MOST_IDLE
+    }
+
+    /// Where one that is new has made too many of a charger's transactions hold nothing, the oldest of the others end with their
+    /// figures so far, those that were refused first. What is told of them later corrects that, as of any charge.
+    pub(super) fn end_idle(&mut self, n: usize, charger: ChargerId) {
+        if self.entries[n].new.is_none() {
+            return;
+        }
+        let is_idle = |(other, entry): &(usize, &Entry)| {
+            let s = &entry.session;
+            let holds_nothing = s.device.is_none() || s.refused;
+            let is_open = s.status.is_live() && !entry.gone && !self.displaced.contains(other);
+            s.charger == charger && is_open && holds_nothing && entry.new.is_none()
+        };
+        let mut idle: Vec<_> = self.entries.iter().enumerate().filter(is_idle).map(|(other, _)| other).collect();
+        let too_many = (idle.len() + 1).saturating_sub(MOST_IDLE).min(ENDED_AT_ONCE);
+        idle.sort_by_key(|other| (!self.entries[*other].session.refused, self.entries[*other].session.id));
+        for other in idle.into_iter().take(too_many) {
+            self.entries[other].session.stop_reason.get_or_insert_with(|| TOO_MANY.into());
+            self.displaced.push(other);
+        }
     }
 
     /// It is answered and kept, and is no session.
@@ -194,6 +220,11 @@ impl Desk {
         self.charging.extend(session.customer.filter(|_| !session.refused).map(|owner| (owner, began)));
     }
 
+    /// Whether a tag is nobody's card.
+    pub(super) fn is_unknown(&self, tag: &str) -> bool {
+        tag != NO_AUTHORIZATION && self.card(tag).is_none()
+    }
+
     fn card(&self, tag: &str) -> Option<&Card> {
         self.cards.iter().find(|card| card.id_tag == tag)
     }
@@ -219,7 +250,7 @@ impl Desk {
             _ if !is_device => Ruling::nobodys(NO_DEVICE),
             // It is over: what its customer does now is no matter.
             Some(tag) if overtaken => match self.card_owner(tag) {
-                owner @ Some(_) => Ruling::of(owner),
+                owner @ Some(_) => Ruling { review: self.guess(charger, tag), ..Ruling::of(owner) },
                 None => Ruling::nobodys(UNKNOWN_TAG),
             },
             Some(tag) => self.ruling(charger, connector, tag, update.at),
