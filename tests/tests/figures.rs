@@ -50,8 +50,12 @@ async fn played(world: &mut World, part: &str, version: Version, terms: Value) -
 
 /// Plays one of several charges, each at a charger of its own, and pays it.
 async fn played_by(world: &World, customer: &Customer, part: &str, version: Version) -> (Value, Value) {
+    played_at(world, customer, part, version, json!({})).await
+}
+
+async fn played_at(world: &World, customer: &Customer, part: &str, version: Version, terms: Value) -> (Value, Value) {
     let identity = part.replace(' ', "-");
-    let mut charger = station(world, &identity, version, json!({})).await;
+    let mut charger = station(world, &identity, version, terms).await;
     Script::load("figures").play(&mut charger, part).await;
     let session = session_is(&world.operator, &identity, "finished").await;
     let id = session["purchaseId"].as_str().unwrap();
@@ -64,6 +68,17 @@ async fn played_by(world: &World, customer: &Customer, part: &str, version: Vers
 
 fn amount(purchase: &Value) -> Decimal {
     decimal(&purchase["amount"])
+}
+
+/// 650 MNT a kWh, 420 by night: a charge in each version, over a night in which Berlin's clock changes.
+async fn by_night(world: &mut World, parts: [&str; 2], mnt: i64) {
+    let night = json!([{ "from": "02:00", "to": "06:00", "price": 420 }]);
+    let terms = json!({ "timeZone": "Europe/Berlin", "device": { "price": 650, "bands": night } });
+    let customer = card_owner(world, 100_000).await;
+    for (part, version) in parts.into_iter().zip([Version::V16, Version::V201]) {
+        let (_, purchase) = played_at(world, &customer, part, version, terms.clone()).await;
+        assert_eq!(amount(&purchase), Decimal::from(mnt), "{part} {purchase}");
+    }
 }
 
 /// The register of a life at the start and the stop, a count of the charge between: billed is what that says.
@@ -97,24 +112,21 @@ on_both_engines! {
     }
 
     async fn a_charge_told_after_days_keeps_its_times(world) {
-        let (session, purchase) = played(world, "two days offline", Version::V16, json!({})).await;
-        assert_eq!(amount(&purchase), Decimal::from(1000 + 120 * 50), "{purchase}");
-        assert_eq!(session["review"], Value::Null, "{session}");
+        let customer = card_owner(world, 100_000).await;
+        for (part, version) in [("two days offline", Version::V16), ("two days offline 201", Version::V201)] {
+            let (session, purchase) = played_by(world, &customer, part, version).await;
+            assert_eq!(amount(&purchase), Decimal::from(1000 + 120 * 50), "{part} {purchase}");
+            assert_eq!(session["review"], Value::Null, "{part} {session}");
+        }
     }
 
     async fn bands_follow_the_wall_clock_in_autumn(world) {
-        let night = json!([{ "from": "02:00", "to": "06:00", "price": 420 }]);
-        let terms = json!({ "timeZone": "Europe/Berlin", "device": { "price": 650, "bands": night } });
-        let (_, purchase) = played(world, "autumn", Version::V16, terms).await;
-        assert_eq!(amount(&purchase), Decimal::from(8860), "{purchase}");
+        by_night(world, ["autumn", "autumn 201"], 8860).await;
     }
 
     async fn bands_follow_the_wall_clock_in_spring(world) {
-        let night = json!([{ "from": "02:00", "to": "06:00", "price": 420 }]);
-        let terms = json!({ "timeZone": "Europe/Berlin", "device": { "price": 650, "bands": night } });
-        let (_, purchase) = played(world, "spring", Version::V16, terms).await;
         // Of five hours three are between 02:00, which the clock passes over, and 06:00.
-        assert_eq!(amount(&purchase), Decimal::from(2 * 650 + 3 * 420), "{purchase}");
+        by_night(world, ["spring", "spring 201"], 2 * 650 + 3 * 420).await;
     }
 
     async fn energy_told_in_intervals_is_billed_once_and_for_review(world) {
@@ -180,8 +192,11 @@ on_both_engines! {
     }
 
     async fn one_wh_while_the_car_is_full_does_not_void_its_waiting(world) {
-        let (session, purchase) = played(world, "one Wh while full", Version::V16, json!({})).await;
-        assert_eq!((&purchase["waitingTime"], &session["review"]), (&json!(597), &Value::Null), "{purchase}");
+        let customer = card_owner(world, 100_000).await;
+        for (part, version) in [("one Wh while full", Version::V16), ("one Wh while full 201", Version::V201)] {
+            let (session, purchase) = played_by(world, &customer, part, version).await;
+            assert_eq!((&purchase["waitingTime"], &session["review"]), (&json!(597), &Value::Null), "{part} {purchase}");
+        }
     }
 
     async fn clocks_behind_bill_no_years_and_no_hours_in_201_and_where_a_sample_shows_it(world) {

@@ -170,8 +170,11 @@ on_both_engines! {
     }
 
     async fn a_refused_start_holds_no_place_201(world) {
-        let device = world.operator.charger("CS-2", 1).await.remove(0);
+        let devices = world.operator.charger("CS-2", 2).await;
+        let device = devices[0].clone();
         let customer = world.rich_customer(PHONE, 50_000).await;
+        let card = format!("/customers/{PHONE}/cards/04AABBCC");
+        world.operator.send(reqwest::Method::PUT, &card, None).await.ok();
         let mut charger = world.raw("CS-2", Version::V201).await;
         charger.on("RequestStopTransaction", Policy::Answer(json!({ "status": "Rejected" })));
         let mut script = Script::load("places");
@@ -186,6 +189,23 @@ on_both_engines! {
         script.play(&mut charger, "free 201").await;
         refused_is_over(world, "CS-2", "unknown_tag").await;
         world.device_is(&customer, &device, "Idle").await;
+
+        // A second charge of one customer, at another place.
+        script.play(&mut charger, "plugged in 201").await;
+        asked_for(&mut script, &customer, &charger, &device).await;
+        script.play(&mut charger, "runs 201").await;
+        script.play(&mut charger, "second card 201").await;
+        assert_eq!(script.answer("v3").clone().ok()["idTokenInfo"]["status"], "ConcurrentTx");
+        world.device_is(&customer, &devices[1], "Idle").await;
+        script.play(&mut charger, "second place free 201").await;
+        refused_is_over(world, "CS-2", "concurrent_tx").await;
+        world.device_is(&customer, &devices[1], "Idle").await;
+        for part in ["goes on 201", "ends 201"] {
+            script.play(&mut charger, part).await;
+        }
+        let purchase = customer.finish(&device).await;
+        world.billed(&purchase, 1_150).await;
+        assert_eq!(world.operator.all("/purchases").await.len(), 1);
     }
 
     async fn connector_0_says_nothing_of_the_others(world) {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use evm_tests::charge::{begin_16, begin_201, kept_message, meter_values, newest_message, session_is};
+use evm_tests::charge::{begin_16, begin_201, kept_message, newest_message, session_is};
 use evm_tests::charger::Policy;
 use evm_tests::script::Script;
 use evm_tests::{RawCharger, Version, World, eventually, on_both_engines};
@@ -92,19 +92,24 @@ on_both_engines! {
     }
 
     async fn meter_values_outside_of_a_charge_are_no_problem(world) {
-        world.operator.charger("CP-5", 1).await;
-        let mut charger = world.raw("CP-5", Version::V16).await;
-        let now = || meter_values(1, 0, Duration::ZERO, json!([{ "value": "7" }]));
-        let mut without = now();
-        without.as_object_mut().unwrap().remove("transactionId");
-        charger.call("MeterValues", without).await.ok();
-        let kept = newest_message(&world.operator, "CP-5", "MeterValues").await;
-        assert_eq!(kept["problem"], Value::Null, "{kept}");
-        let mut unknown = now();
-        unknown["transactionId"] = json!(999_999);
-        charger.call("MeterValues", unknown).await.ok();
-        let kept = kept_message(&world.operator, "CP-5", |kept| kept["payload"]["transactionId"] == 999_999).await;
-        assert_eq!(kept["problem"], "no such transaction");
+        let mut script = Script::load("station_words");
+        for (identity, version, part, ids) in [
+            ("CP-5", Version::V16, "outside of a charge", ["m1", "m2"]),
+            ("CS-5", Version::V201, "outside of a charge 2.0.1", ["m4", "m5"]),
+        ] {
+            world.operator.charger(identity, 1).await;
+            let mut charger = world.raw(identity, version).await;
+            script.play(&mut charger, part).await;
+            for id in ids {
+                let kept = kept_message(&world.operator, identity, |kept| kept["messageId"] == id).await;
+                assert_eq!(kept["problem"], Value::Null, "{kept}");
+            }
+            if version == Version::V16 {
+                script.play(&mut charger, "of no transaction").await;
+                let kept = kept_message(&world.operator, identity, |kept| kept["messageId"] == "m3").await;
+                assert_eq!(kept["problem"], "no such transaction");
+            }
+        }
     }
 
     async fn secrets_are_not_kept_in_either_direction_1_6(world) {

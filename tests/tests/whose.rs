@@ -1,11 +1,9 @@
 //! Whose a charge is: only who began it pays, found by what was sent, in whatever order it is told.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
-
 use evm_tests::api::wh;
-use evm_tests::charge::{begin_201, session_is, sessions_of, started_event, transaction_event};
-use evm_tests::charger::{Policy, at};
+use evm_tests::charge::{session_is, sessions_of};
+use evm_tests::charger::Policy;
 use evm_tests::{Customer, RawCharger, Script, Version, World, eventually, on_both_engines};
 use serde_json::{Value, json};
 
@@ -24,27 +22,12 @@ async fn set_up(world: &mut World) -> (RawCharger, [Customer; 2], String) {
     (world.raw("CS-1", Version::V201).await, customers, device)
 }
 
-async fn tell(charger: &mut RawCharger, event: &Value) -> Value {
-    charger.call("TransactionEvent", event.clone()).await.ok()
-}
-
-/// An event so many seconds ago, with a token where one is given.
-fn event(
-    kind: &str,
-    transaction: &str,
-    seq_no: i64,
-    (ago, wh): (u64, i64),
-    token: Option<&str>,
-    trigger: &str,
-) -> Value {
-    let mut event = transaction_event(kind, transaction, seq_no, wh);
-    event["timestamp"] = at(Duration::from_secs(ago)).into();
-    event["meterValue"][0]["timestamp"] = event["timestamp"].clone();
-    event["triggerReason"] = trigger.into();
-    if let Some(token) = token {
-        event["idToken"] = json!({ "idToken": token, "type": "ISO14443" });
-    }
-    event
+/// A start by the app that the station is sent, and whose names the frames carry from then on.
+async fn asked_for(script: &mut Script, customer: &Customer, charger: &RawCharger, device: &str) {
+    customer.start(device).await.ok();
+    let (tag, remote) = charger.remote_start().await;
+    script.set("TAG", tag);
+    script.set("REMOTE", remote);
 }
 
 async fn energies(customer: &Customer) -> Vec<i64> {
@@ -52,15 +35,7 @@ async fn energies(customer: &Customer) -> Vec<i64> {
 }
 
 async fn billed(customer: &Customer, wanted: &[i64]) {
-    let mut all = Vec::new();
-    for _ in 0..500 {
-        all = energies(customer).await;
-        if all == wanted {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("wanted {wanted:?}, billed {all:?}");
+    eventually(&format!("bills of {wanted:?}"), async || (energies(customer).await == wanted).then_some(())).await;
 }
 
 on_both_engines! {
@@ -74,20 +49,17 @@ on_both_engines! {
         world.program.kill().await;
         world.program.restart().await;
         let mut charger = world.raw("CS-1", Version::V201).await;
-        let mut started = event("Started", "T-1", 0, (300, 1_000), None, "RemoteStart");
-        started["transactionInfo"]["remoteStartId"] = 77.into();
-        assert_eq!(tell(&mut charger, &started).await, json!({}), "no token was named");
-        tell(&mut charger, &event("Updated", "T-1", 1, (200, 1_300), None, "MeterValuePeriodic")).await;
-        tell(&mut charger, &event("Ended", "T-1", 2, (100, 1_500), None, "EVDeparted")).await;
+        let mut script = Script::load("whose");
+        script.play(&mut charger, "an operator's start without a token").await;
+        assert_eq!(script.answer("o1").clone().ok(), json!({}), "no token was named");
+        script.play(&mut charger, "it goes on and ends").await;
         billed(&customer, &[500]).await;
         assert_eq!(energies(&other).await, [0; 0]);
         // With a card of nobody: nobody pays, and it is stopped.
         world.operator.command("CS-1", "RequestStartTransaction", ask(78, "NOBODY")).await.ok();
-        let mut started = event("Started", "T-2", 0, (90, 2_000), None, "RemoteStart");
-        started["transactionInfo"]["remoteStartId"] = 78.into();
-        tell(&mut charger, &started).await;
+        script.play(&mut charger, "an operator's start for nobody").await;
         assert_eq!(charger.command("RequestStopTransaction").await, json!({ "transactionId": "T-2" }));
-        tell(&mut charger, &event("Ended", "T-2", 1, (10, 2_500), None, "RemoteStop")).await;
+        script.play(&mut charger, "nobody's ends").await;
         assert_eq!(session_is(&world.operator, "CS-1", "finished").await["review"], "unknown_tag");
         billed(&customer, &[500]).await;
     }
@@ -110,10 +82,7 @@ on_both_engines! {
         }
         // Sent once more, it is good once more.
         world.operator.command("CS-1", "RequestStartTransaction", ask).await.ok();
-        let mut started = event("Started", "T-9", 0, (90, 3_000), None, "RemoteStart");
-        started["transactionInfo"]["remoteStartId"] = 77.into();
-        tell(&mut charger, &started).await;
-        tell(&mut charger, &event("Ended", "T-9", 1, (10, 3_200), None, "EVDeparted")).await;
+        script.play(&mut charger, "its number sent once more").await;
         billed(&customer, &[200, 500]).await;
         assert_eq!(energies(&other).await, [0; 0]);
     }
@@ -122,13 +91,15 @@ on_both_engines! {
         let (mut charger, [customer, _], _) = set_up(world).await;
         // The station says that nothing is to come, and then it comes.
         charger.on("GetTransactionStatus", Policy::Answer(json!({ "messagesInQueue": false })));
-        tell(&mut charger, &event("Ended", "T-1", 2, (100, 1_700), None, "EVDeparted")).await;
+        let mut script = Script::load("whose");
+        script.play(&mut charger, "the end alone").await;
         charger.command("GetTransactionStatus").await;
         session_is(&world.operator, "CS-1", "finished").await;
-        let answer = tell(&mut charger, &event("Started", "T-1", 0, (300, 1_000), Some(CARD), "Authorized")).await;
+        script.play(&mut charger, "the begin after all").await;
+        let answer = script.answer("begin").clone().ok();
         assert_eq!(answer["idTokenInfo"]["status"], "Accepted", "{answer}");
         billed(&customer, &[700]).await;
-        tell(&mut charger, &event("Updated", "T-1", 1, (200, 1_300), None, "MeterValuePeriodic")).await;
+        script.play(&mut charger, "a sample after all").await;
         billed(&customer, &[700]).await;
         assert_eq!(sessions_of(&world.operator, "CS-1").await.len(), 1);
     }
@@ -140,9 +111,10 @@ on_both_engines! {
             charger.call("Authorize", guess).await.ok();
         }
         charger.on("GetTransactionStatus", Policy::Answer(json!({ "messagesInQueue": false })));
-        tell(&mut charger, &event("Ended", "T-1", 1, (100, 1_700), None, "EVDeparted")).await;
+        let mut script = Script::load("whose");
+        script.play(&mut charger, "the end alone").await;
         session_is(&world.operator, "CS-1", "finished").await;
-        tell(&mut charger, &event("Started", "T-1", 0, (300, 1_000), Some(CARD), "Authorized")).await;
+        script.play(&mut charger, "the begin after all").await;
         billed(&customer, &[700]).await;
         assert_eq!(session_is(&world.operator, "CS-1", "finished").await["review"], "guessed_card");
     }
@@ -152,17 +124,9 @@ on_both_engines! {
         let mut wanted = Vec::new();
         for queued in [false, true] {
             charger.on("GetTransactionStatus", Policy::Answer(json!({ "messagesInQueue": queued })));
-            let transaction = format!("T-{queued}");
-            let told = [
-                event("Ended", &transaction, 4, (100, 1_700), Some(OTHERS_CARD), "StopAuthorized"),
-                event("Updated", &transaction, 3, (150, 1_600), None, "MeterValuePeriodic"),
-                event("Updated", &transaction, 2, (200, 1_500), None, "MeterValuePeriodic"),
-                event("Updated", &transaction, 1, (250, 1_300), None, "MeterValuePeriodic"),
-                event("Started", &transaction, 0, (300, 1_000), Some(CARD), "Authorized"),
-            ];
-            for event in &told {
-                tell(&mut charger, event).await;
-            }
+            let mut script = Script::load("whose");
+            script.set("TX", format!("T-{queued}"));
+            script.play(&mut charger, "backwards").await;
             wanted.push(700);
             billed(&customer, &wanted).await;
         }
@@ -170,16 +134,7 @@ on_both_engines! {
 
     async fn who_ends_a_transaction_does_not_pay_for_it(world) {
         let (mut charger, [customer, other], _) = set_up(world).await;
-        // Nobody's, ended by a card; another's, ended by a card; a refused one, to which a card is shown.
-        tell(&mut charger, &event("Started", "T-1", 0, (900, 1_000), None, "CablePluggedIn")).await;
-        tell(&mut charger, &event("Updated", "T-1", 1, (850, 1_300), Some(OTHERS_CARD), "StopAuthorized")).await;
-        tell(&mut charger, &event("Ended", "T-1", 2, (800, 1_500), Some(OTHERS_CARD), "StopAuthorized")).await;
-        tell(&mut charger, &event("Started", "T-2", 0, (700, 2_000), Some(CARD), "Authorized")).await;
-        tell(&mut charger, &event("Updated", "T-2", 1, (650, 2_100), Some(OTHERS_CARD), "StopAuthorized")).await;
-        tell(&mut charger, &event("Ended", "T-2", 2, (600, 2_200), Some(OTHERS_CARD), "StopAuthorized")).await;
-        tell(&mut charger, &event("Started", "T-3", 0, (500, 3_000), Some("NOBODY"), "Authorized")).await;
-        tell(&mut charger, &event("Updated", "T-3", 1, (450, 3_100), Some(OTHERS_CARD), "Authorized")).await;
-        tell(&mut charger, &event("Ended", "T-3", 2, (400, 3_200), None, "EVDeparted")).await;
+        Script::load("whose").play(&mut charger, "ended by a card").await;
         billed(&customer, &[200]).await;
         assert_eq!(energies(&other).await, [0; 0]);
         let sessions = sessions_of(&world.operator, "CS-1").await;
@@ -191,19 +146,13 @@ on_both_engines! {
     async fn what_was_merged_or_never_claimed_is_no_case_for_review(world) {
         let (mut charger, [customer, _], device) = set_up(world).await;
         for n in 0..3 {
-            let transaction = format!("T-{n}");
-            let mut plugged_in = event("Started", &transaction, 0, (60, 1_000), None, "CablePluggedIn");
-            plugged_in["transactionInfo"]["chargingState"] = "EVConnected".into();
-            tell(&mut charger, &plugged_in).await;
+            let mut script = Script::load("whose");
+            script.set("TX", format!("T-{n}"));
+            script.play(&mut charger, "plugged in").await;
             if n < 2 {
-                customer.start(&device).await.ok();
-                let mut told = started_event(&charger, &transaction, 1_000).await;
-                (told["eventType"], told["seqNo"]) = ("Updated".into(), 1.into());
-                tell(&mut charger, &told).await;
-                tell(&mut charger, &transaction_event("Ended", &transaction, 2, 1_200)).await;
-            } else {
-                tell(&mut charger, &event("Ended", &transaction, 1, (0, 1_000), None, "EVDeparted")).await;
+                asked_for(&mut script, &customer, &charger, &device).await;
             }
+            script.play(&mut charger, if n < 2 { "claimed by the app" } else { "never claimed" }).await;
             charger.status(1, "Available").await;
         }
         billed(&customer, &[200, 200]).await;
@@ -220,8 +169,10 @@ on_both_engines! {
     async fn an_id_begun_again_at_once_by_the_app_is_another_charge(world) {
         let (mut charger, [customer, _], device) = set_up(world).await;
         for wh in [100, 250] {
-            begin_201(&customer, &mut charger, &device, "1", 0).await;
-            tell(&mut charger, &transaction_event("Ended", "1", 1, wh)).await;
+            let mut script = Script::load("whose");
+            script.set("WH", wh);
+            asked_for(&mut script, &customer, &charger, &device).await;
+            script.play(&mut charger, "begun and ended by the app").await;
             charger.status(1, "Available").await;
         }
         let mut all = energies(&customer).await;
