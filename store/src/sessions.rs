@@ -256,8 +256,9 @@ lookups! {
     /// The session that the customer has under way.
     live_of_customer(customer: CustomerId) => "s.customer_id = $1 AND s.status IN ('requested', 'active') AND NOT s.refused";
     /// The customer's session at a device that is or was a charge: the one under way, else the newest, by the order in which
-    /// they were made.
-    newest_of(customer: CustomerId, device: DeviceId) => "s.customer_id = $1 AND s.device_id = $2 AND s.status <> 'failed'";
+    /// they were made. A start that was refused and took nothing was none.
+    newest_of(customer: CustomerId, device: DeviceId) => "s.customer_id = $1 AND s.device_id = $2 AND s.status <> 'failed' \
+        AND NOT (s.refused AND s.status = 'finished' AND NOT EXISTS (SELECT 1 FROM purchases p WHERE p.session_id = s.id))";
 }
 
 /// Whether a tag belongs to a charge that is under way at this charger.

@@ -254,6 +254,7 @@ async fn a_refused_start_that_takes_nothing_is_no_purchase(engine: Engine) {
         assert_eq!(session["review"], "no_credit", "{session}");
         let never = session["purchaseId"].as_str().unwrap();
         poor.pay(never, "EVM").await.problem(409, "already_paid");
+        poor.post(&format!("/devices/{device}/finish"), None).await.problem(404, "not_charging");
         nothing_more_is_listed(&world, &poor, &billed).await;
 
         script.play(&mut charger, &format!("refused, no end told {name}")).await;
@@ -270,6 +271,9 @@ async fn a_refused_start_that_takes_nothing_is_no_purchase(engine: Engine) {
         let purchase = session["purchaseId"].as_str().unwrap().to_owned();
         world.billed(&purchase, 300).await;
         world.device_is(&poor, &device, "Idle").await;
+        // Refused once more, the charge of before is what was finished last.
+        script.play(&mut charger, &format!("refused, takes nothing again {name}")).await;
+        assert_eq!(poor.finish(&device).await, purchase);
         billed.push(purchase);
         nothing_more_is_listed(&world, &poor, &billed).await;
     }
