@@ -221,6 +221,9 @@ async fn forget(node: &Node) -> Result<()> {
         }
     }
     let mut db = node.store.begin().await?;
+    frames::make_days(&mut db, now).await?;
+    db.commit().await?;
+    let mut db = node.store.begin().await?;
     remote_starts::forget(&mut db, before(now, node.config.keep_frames)).await?;
     leases::forget_old(&mut db).await?;
     outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;

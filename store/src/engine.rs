@@ -11,7 +11,7 @@ use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournal
 use sqlx::{Connection, Database, Pool, Transaction};
 
 use crate::error::{self, StoreError};
-use crate::{chargers, leases, settings};
+use crate::{chargers, clock, frames, leases, settings};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
@@ -169,7 +169,9 @@ impl Store {
             Self::Sqlite { write, .. } => SQLITE_MIGRATIONS.run(write).await?,
             Self::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await?,
         }
-        Ok(())
+        let mut db = self.begin().await?;
+        frames::make_days(&mut db, clock::now()).await?;
+        db.commit().await
     }
 
     /// Says that no other process has this database, so that whoever held leases and sockets before is gone.
