@@ -38,7 +38,8 @@ struct LiveRow {
     online: bool,
 }
 
-/// All running charges that somebody pays for, `after` an id, oldest first.
+/// All running charges that somebody pays for, `after` an id, oldest first; but none that was refused: its customer may have
+/// another one.
 pub async fn running(db: &mut Db, after: &str, limit: i64) -> Result<Vec<Live>> {
     let rows = on!(db, conn => {
         sqlx::query_as::<_, LiveRow>(concat!(
@@ -47,7 +48,7 @@ pub async fn running(db: &mut Db, after: &str, limit: i64) -> Result<Vec<Live>> 
             ", c.topic, c.balance, s.stop_asked_at, h.identity, h.epoch, h.online \
              FROM sessions s JOIN customers c ON c.id = s.customer_id JOIN chargers h ON h.id = s.charger_id \
              LEFT JOIN tariff_versions t ON t.id = s.tariff_id LEFT JOIN devices d ON d.id = s.device_id \
-             WHERE s.status = 'active' AND s.id > $1 ORDER BY s.id LIMIT $2"
+             WHERE s.status = 'active' AND NOT s.refused AND s.id > $1 ORDER BY s.id LIMIT $2"
         ))
         .bind(after)
         .bind(limit)
