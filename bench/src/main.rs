@@ -8,6 +8,7 @@ mod bench;
 mod by_location;
 mod ceiling;
 mod limits;
+mod live;
 mod load;
 mod memory;
 mod register;
@@ -69,6 +70,8 @@ enum Measurement {
     Accepted,
     /// A box on the map among 100 000 devices, in the store and over REST.
     ByLocation,
+    /// A round of live figures over 20 000 running charges.
+    Live,
     /// Logins over REST, with a code by SMS.
     Login,
     /// What a start over REST adds to the charger's own answer.
