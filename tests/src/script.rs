@@ -1,6 +1,6 @@
 //! Raw frames from a fixture, played as a charger sends them.
 //!
-//! `tests/frames/NAME.frames` holds one CALL a line, as it goes over the socket. Lines that begin with `#` and empty lines
+//! `tests/frames/NAME.frames` holds one frame a line, as it goes over the socket. Lines that begin with `#` and empty lines
 //! are passed over; a line `== PART` begins a part that is played by its name. In a frame stand
 //!
 //! - `{T-600}`, `{T+5}`, `{T}`: seconds before or after now, as the specification writes times; `{T-2h}`, `{T-7d}` hours and days;

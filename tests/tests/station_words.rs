@@ -166,23 +166,15 @@ on_both_engines! {
 /// Each kind of broken answer to a command of the operator's is told at once.
 async fn broken_answers(world: &World, charger: &mut RawCharger, identity: &'static str) {
     charger.on("ClearCache", Policy::Silence);
-    for broken in [
-        "[3,\"{id}\",\"Accepted\"]",
-        "[3,\"{id}\",{\"status\":\"Acc",
-        "[3,\"another\",{\"status\":\"Accepted\"}]",
-        "[4,\"another\",\"GenericError\",\"\",{}]",
-        "[3]",
-        "[3,null,{\"status\":\"Accepted\"}]",
-        "[9,\"{id}\",{\"status\":\"Accepted\"}]",
-        "{\"status\":\"Accepted\"}",
-        "Accepted",
-        "null",
-    ] {
+    let mut script = Script::load("station_words");
+    for n in 0..script.frames("broken answers").len() {
         let operator = world.operator.clone();
         let began = Instant::now();
         let asked = tokio::spawn(async move { operator.command(identity, "ClearCache", json!({})).await });
         let id = charger.asked("ClearCache").await.id;
-        charger.send(&broken.replace("{id}", &id)).await;
+        script.set("ID", &id);
+        let broken = script.frames("broken answers").remove(n);
+        charger.send(&broken).await;
         asked.await.unwrap().problem(504, "charger_no_answer");
         assert!(began.elapsed() < Duration::from_secs(15), "{broken}: {:?}", began.elapsed());
         let kept = newest_message(&world.operator, identity, "ClearCache").await;
@@ -190,12 +182,13 @@ async fn broken_answers(world: &World, charger: &mut RawCharger, identity: &'sta
         // The right one comes after all: it belongs to no other command.
         charger.send(&json!([3, id, { "status": "Rejected" }]).to_string()).await;
     }
-    // A CALLERROR without its fields is an answer, and a second answer is none.
-    for missing in ["[4,\"{id}\"]", "[4,\"{id}\",\"GenericError\"]", "[3,\"{id}\",{\"status\":\"Accepted\"}]"] {
+    // The others are answers, and a second answer is none.
+    for n in 0..script.frames("short answers").len() {
         let operator = world.operator.clone();
         let asked = tokio::spawn(async move { operator.command(identity, "ClearCache", json!({})).await });
         let id = charger.asked("ClearCache").await.id;
-        let answer = missing.replace("{id}", &id);
+        script.set("ID", id);
+        let answer = script.frames("short answers").remove(n);
         charger.send(&answer).await;
         charger.send(&answer).await;
         asked.await.unwrap().ok();
