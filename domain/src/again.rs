@@ -60,7 +60,7 @@ pub struct Share {
 pub fn share(near: &Session, update: &TransactionUpdate) -> Share {
     let after = |at: Timestamp| Timestamp((at.0.div_euclid(1000) + 1).saturating_mul(1000));
     let (first, last) = (Timestamp(i64::MIN), Timestamp(i64::MAX));
-    let over_before = near.ended_at.filter(|ended| *ended < update.at);
+    let over_before = near.ended_at.filter(|ended| *ended < update.at || keeps_its_end(near, *ended, update));
     let within = near.side_of(update.at).is_none() && near.started_at.is_some();
     match (update.phase, over_before) {
         (_, Some(ended)) => Share { from: after(ended), until: last, end: false },
@@ -69,6 +69,15 @@ pub fn share(near: &Session, update: &TransactionUpdate) -> Share {
         (Phase::Started, None) => Share { from: update.at, until: near.started_at.unwrap_or(update.at), end: false },
         (Phase::Ended | Phase::Updated, None) => Share { from: first, until: after(update.at), end: false },
     }
+}
+
+/// Whether an end is a charge's own, though another of its id is said to have begun before it: by a clock that is a little
+/// off, or with a register that had been reached by then.
+fn keeps_its_end(session: &Session, ended: Timestamp, update: &TransactionUpdate) -> bool {
+    let begin = update.points.iter().find(|point| point.kind == PointKind::Begin).map(|point| Wh(point.value));
+    let reached = begin.zip(session.meter.register).is_some_and(|(begin, last)| begin >= last);
+    let charged = session.meter.energy() > Wh(0);
+    update.phase == Phase::Started && (gap(ended, update.at) <= TWO_ENDS_MS || (reached && charged))
 }
 
 fn fits(session: &Session, update: &TransactionUpdate) -> bool {

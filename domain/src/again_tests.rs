@@ -198,6 +198,18 @@ fn a_begin_told_again_while_its_charge_runs_is_no_other_charge() {
 }
 
 #[test]
+fn a_charge_keeps_its_end_where_the_next_one_of_its_id_is_said_to_begin_before_it() {
+    for (second, counts_anew) in [(600, false), (599, false), (590, false), (400, false), (599, true), (600, true)] {
+        let begin = if counts_anew { 0 } else { 1100 };
+        let first =
+            charge((0, if counts_anew { 0 } else { 1000 }), (600, begin + if counts_anew { 100 } else { 0 }), &[]);
+        let told = told(&[first, charge((second, begin), (1200, begin + 250), &[(900, begin + 50)])].concat());
+        let amounts: Vec<_> = told.bills().into_iter().map(|(.., amount)| amount).collect();
+        assert_eq!(amounts, [Money(5_000), Money(12_500)], "{second} {counts_anew}");
+    }
+}
+
+#[test]
 fn an_end_of_last_week_ends_nothing() {
     let mut all = charge((0, 5000), (300, 8000), &[(100, 6000), (200, 7000)]);
     all.insert(2, event(Phase::Ended, 2, -7 * 24 * HOURS, &[(PointKind::End, 900)]));
