@@ -215,14 +215,32 @@ impl Session {
     }
 
     /// Parts points into those that count, and those that do not. What has no time of its own counts where it was received
-    /// before the end was.
+    /// before the end was, and was before it, whatever time the end was dated.
     fn within(&self, points: Vec<Point>) -> (Vec<Point>, Vec<Point>) {
         let is_end = |point: &&Point| Some(point.at) == self.ended_at && point.kind == PointKind::State;
         let end_heard = points.iter().find(is_end).map(|point| point.heard.at);
         let before_end = |point: &Point| {
             point.heard.date == Dated::AtReceipt && end_heard.is_some_and(|heard| point.heard.at <= heard)
         };
-        points.into_iter().partition(|point| before_end(point) || self.misfit_of(point).is_none())
+        let just_before = self.ended_at.map(|ended| ended.plus_millis(-1));
+        let (mut counted, mut beside, mut moved) = (Vec::with_capacity(points.len()), Vec::new(), false);
+        for point in points {
+            if before_end(&point) {
+                // Of one moment the larger value stays; intervals add up.
+                let latest = just_before.filter(|_| !matches!(point.kind, PointKind::Interval | PointKind::Net));
+                let at = latest.map_or(point.at, |latest| point.at.min(latest));
+                moved |= at != point.at;
+                counted.push(Point { at, ..point });
+            } else if self.misfit_of(&point).is_none() {
+                counted.push(point);
+            } else {
+                beside.push(point);
+            }
+        }
+        if moved {
+            settle_moments(&mut counted);
+        }
+        (counted, beside)
     }
 
     /// The figures without what lies above the end's register.
@@ -303,6 +321,12 @@ pub fn points_of(update: &TransactionUpdate) -> Vec<Point> {
     }
     let reads = |point: &Point| point.kind.is_register() || point.kind == PointKind::Net;
     points.iter_mut().filter(|point| reads(point) && beside(point.at)).for_each(|point| point.at = update.at);
+    if update.phase == Phase::Started
+        && !points.iter().any(|point| matches!(point.kind, PointKind::Begin | PointKind::MeterStart))
+        && let Some(first) = points.iter_mut().filter(|point| point.kind == PointKind::Register).min()
+    {
+        first.kind = PointKind::Begin;
+    }
     if update.phase == Phase::Ended {
         if points.iter().all(|point| point.kind != PointKind::End)
             && let Some(last) = points.iter_mut().filter(|point| point.kind == PointKind::Register).max()

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+use crate::meter::{ChargingState, Heard};
 use crate::session::tests::{event, numbered, session};
 use crate::tariff::Bill;
 
@@ -63,6 +64,34 @@ fn what_is_dated_after_the_end_does_not_count() {
     let told = told(&late[..3]);
     assert_eq!(misfit(&told, &late[4]), Some(Misfit::AfterEnd));
     assert!(is_beside(&told, &late[4]) && !is_beside(&told, &sample(400, 1500)));
+}
+
+#[test]
+fn what_came_without_a_time_came_before_an_end_that_is_dated_a_little_behind() {
+    use PointKind::*;
+    let received = |mut update: TransactionUpdate, seconds: i64, dated: bool| {
+        let heard = Timestamp(START + seconds * 1000);
+        let date = if dated { Dated::ByStation } else { Dated::AtReceipt };
+        update.timeless = !dated && update.phase == Phase::Started;
+        update.points.iter_mut().for_each(|point| point.heard = Heard { at: heard, date });
+        update
+    };
+    // Without a context of their own, as many stations send them.
+    let kinds = [(Register, Register), (Begin, End)];
+    for (begin, end) in kinds {
+        for behind in [0, 1, 2, 30] {
+            let mut ended = event(Phase::Ended, 3, 10 - behind, &[(end, 2200)]);
+            ended.points.push(Point::new(ended.at, State, ChargingState::Idle as i64));
+            let all = [
+                received(event(Phase::Started, 0, 9, &[(begin, 1000)]), 9, false),
+                received(event(Phase::Updated, 1, 10, &[(Register, 1900)]), 10, false),
+                received(event(Phase::Updated, 2, 10, &[(State, ChargingState::SuspendedEv as i64)]), 10, false),
+                received(ended, 11, true),
+            ];
+            let told = told(&all);
+            assert_eq!((told.bill().energy.0, told.doubts().first()), (1200, None), "{begin:?}, {behind} s behind");
+        }
+    }
 }
 
 #[test]
