@@ -174,13 +174,15 @@ impl Session {
 
     /// [`Session::fold`] onto figures that older points were folded into by [`Session::fold_older`].
     pub fn fold_on(&mut self, base: Meter, points: Vec<Point>) {
-        let (mut counted, beside) = self.within(points);
+        let (mut counted, mut beside) = self.within(points);
         let fold = |points: &[Point]| base.fold_on(points.to_vec(), &self.tariff, self.max_power_w);
         let mut meter = match self.last_register(&base, &counted) {
             None => fold(&counted),
             Some((baseline, end)) => {
                 let undated = |point: &Point| point.heard.date == Dated::AtReceipt;
-                counted.retain(|point| undated(point) || self.side_of(point.at) != Some(Misfit::AfterEnd));
+                let until_end = |point: &Point| undated(point) || self.side_of(point.at) != Some(Misfit::AfterEnd);
+                let (until, after) = counted.into_iter().partition(until_end);
+                (counted, beside) = (until, [beside, after].concat());
                 let told = fold(&counted);
                 // Of two registers neither bounds the other.
                 if told.energy() <= Wh(end.value) - baseline || told.reads_two() {

@@ -95,6 +95,20 @@ fn what_came_without_a_time_came_before_an_end_that_is_dated_a_little_behind() {
 }
 
 #[test]
+fn what_rose_after_the_end_is_a_doubt_in_any_order() {
+    use PointKind::*;
+    let all = [
+        event(Phase::Started, 0, 0, &[(Begin, 1000)]),
+        event(Phase::Ended, 1, 600, &[(End, 1024)]),
+        event(Phase::Updated, 2, 610, &[(Register, 1252)]),
+    ];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [2, 1, 0], [2, 0, 1], [1, 2, 0]] {
+        let told = told(&order.map(|n: usize| all[n].clone()));
+        assert_eq!((told.bill().energy.0, told.doubts().first()), (24, Some(Doubt::RoseAfterEnd)), "{order:?}");
+    }
+}
+
+#[test]
 fn an_end_that_does_not_count_and_says_otherwise_is_a_doubt() {
     let (begin, week) = ([start(), sample(300, 1500)], -7 * 24 * 3600);
     let doubt = |more: &[TransactionUpdate]| told(&[&begin[..], more].concat()).doubts().first();
@@ -210,7 +224,7 @@ fn what_is_numbered_before_the_end_may_be_dated_a_little_after_it() {
     assert_eq!(energy(&[started.clone(), silent, updated(4, 602, 1900)]), 0, "told on after the end");
     let ended = event(Phase::Ended, 3, 600, &[(End, 1700)]);
     let late = told(&[started.clone(), ended.clone(), updated(2, 602, 1200), updated(1, 601, 1900)]);
-    assert_eq!((late.bill().energy.0, late.doubts().first()), (700, None));
+    assert_eq!((late.bill().energy.0, late.doubts().first()), (700, Some(Doubt::RoseAfterEnd)));
     assert_eq!(energy(&[started, updated(1, 601, 1900), ended]), 700);
 }
 
