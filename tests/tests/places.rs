@@ -150,6 +150,32 @@ on_both_engines! {
         }
     }
 
+    async fn two_charges_of_one_card_that_are_told_from_a_queue_are_its_owners(world) {
+        for (version, identity, part, phone) in [
+            (Version::V16, "CP-9", "two offline charges 16", PHONE),
+            (Version::V201, "CS-9", "two offline charges 201", OTHER),
+        ] {
+            let customer = world.rich_customer(phone, 50_000).await;
+            let card = format!("/customers/{phone}/cards/04AABBCC");
+            world.operator.send(reqwest::Method::PUT, &card, Some(json!({}))).await.ok();
+            world.operator.charger(identity, 2).await;
+            let mut charger = world.raw(identity, version).await;
+            Script::load("places").play(&mut charger, part).await;
+            eventually("both bills", async || {
+                let all = customer.purchases().await;
+                let mut bills: Vec<i64> = all.iter().map(|purchase| evm_tests::api::wh(&purchase["energy"])).collect();
+                bills.sort_unstable();
+                (bills == [500, 1000]).then_some(())
+            })
+            .await;
+            let sessions = sessions_of(&world.operator, identity).await;
+            let marks = sessions.iter().filter(|session| session["review"] == "concurrent_tx").count();
+            assert_eq!(marks, 1, "{sessions:?}");
+            charger.close().await;
+            world.operator.send(reqwest::Method::DELETE, &card, None).await;
+        }
+    }
+
     async fn a_refused_card_cuts_no_charge(world) {
         let device = world.operator.charger("CP-3", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 50_000).await;

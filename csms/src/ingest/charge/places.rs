@@ -176,11 +176,12 @@ impl Desk {
         Ruling { customer: Some(owner), review, refused }
     }
 
-    /// What becomes of a charge whose customer has another one elsewhere: where that one began later, this one still is the
-    /// customer's.
+    /// What becomes of a charge whose customer has another one elsewhere: where that one began later, or this one is told from
+    /// a queue, so that nobody could refuse it, it still is the customer's.
     pub(super) fn beside_another(&self, owner: CustomerId, began: Timestamp) -> Option<Ruling> {
         let since = self.charging.get(&owner)?;
-        let customer = Some(owner).filter(|_| since.since(began) > OLDER_MS);
+        let queued = since.max(&evm_store::now()).since(began) > OLDER_MS;
+        let customer = Some(owner).filter(|_| queued);
         Some(Ruling { customer, ..Ruling::refused(CONCURRENT_TX) })
     }
 
