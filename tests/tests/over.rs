@@ -118,6 +118,28 @@ on_both_engines! {
         assert_eq!(sessions.iter().filter(|one| one["review"] == "rose_after_end").count(), 2, "{sessions:?}");
     }
 
+    async fn a_clock_that_was_behind_those_before_cuts_no_charge(world) {
+        let (mut charger, [customer, other], _) = set_up(world, Version::V16, (0, 0)).await;
+        // A register that goes on, and one that begins anew with each charge.
+        for (n, registers) in [[1000, 2000, 2000, 2500, 4000], [0, 1000, 0, 500, 2000]].into_iter().enumerate() {
+            if n > 0 {
+                world.operator.charger("CP-2", 1).await;
+                charger = world.raw("CP-2", Version::V16).await;
+            }
+            let mut script = Script::load("over");
+            for (name, register) in ["FIRST", "LAST", "BEGIN", "READ", "END"].into_iter().zip(registers) {
+                script.set(name, register);
+            }
+            script.play(&mut charger, "a clock set meanwhile").await;
+            for (customer, wanted) in [(&customer, 1000), (&other, 2000)] {
+                eventually(&format!("{wanted} by {registers:?}"), async || {
+                    (energies(customer).await == vec![wanted; n + 1]).then_some(())
+                })
+                .await;
+            }
+        }
+    }
+
     async fn a_stop_dated_before_the_begin_ends_nothing(world) {
         let (mut charger, [customer, _], device) = set_up(world, Version::V16, (0, 0)).await;
         for (n, (when, old)) in [(604_800, 900), (3_600, 9_000), (400, 900)].into_iter().enumerate() {

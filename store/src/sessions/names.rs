@@ -67,18 +67,25 @@ pub async fn forget_starts(db: &mut Db, over: &[SessionId]) -> Result<()> {
     Ok(())
 }
 
-/// When the next charge began at the place of this one, and by which register, as far as is known.
-pub async fn next_begun(db: &mut Db, session: &Session) -> Result<Option<(Timestamp, Option<Wh>)>> {
+/// When the next charge began at the place of this one, and by which register, as far as is known. One that was over by a
+/// register up to which this one begins was before it, whatever the clock says; and where registers begin anew with each charge
+/// (`told_late`: this one is told with an old date), so may any have been.
+pub async fn next_begun(db: &mut Db, session: &Session, told_late: bool) -> Result<Option<(Timestamp, Option<Wh>)>> {
     let Some(began) = session.started_at else { return Ok(None) };
+    let begins_at = session.meter.baseline.map_or(-1, |Wh(register)| register);
     let row: Option<(i64, Option<i64>)> = on!(db, conn => {
         sqlx::query_as(
             "SELECT started_at, baseline_wh FROM sessions WHERE charger_id = $1 AND connector = $2 AND id <> $3 \
-             AND started_at > $4 AND transaction_ref IS NOT NULL AND NOT refused ORDER BY started_at LIMIT 1",
+             AND started_at > $4 AND transaction_ref IS NOT NULL AND NOT refused AND (ended_at IS NULL OR NOT \
+             (COALESCE(register_wh <= $5, FALSE) OR ($6 AND COALESCE(baseline_wh = 0 AND register_wh > 0, FALSE)))) \
+             ORDER BY started_at LIMIT 1",
         )
         .bind(session.charger.to_string())
         .bind(i32::try_from(session.connector).unwrap_or_default())
         .bind(session.id.to_string())
         .bind(began.0)
+        .bind(begins_at)
+        .bind(told_late && begins_at == 0)
         .fetch_optional(conn)
         .await?
     });

@@ -25,7 +25,7 @@ pub(super) async fn load_next(db: &mut Db, told: &[&Told], entries: &mut [Entry]
             let told_late =
                 !update.own_id && s.started_at.is_some_and(|began| s.id.0.made_at().since(began) > OLDER_MS);
             if s.ended_at.is_none() && (settled || told_late) {
-                entry.next = sessions::next_begun(db, s).await?;
+                entry.next = sessions::next_begun(db, s, told_late && !settled).await?;
             }
         }
     }
