@@ -7,7 +7,12 @@ use evm_domain::{ChargerId, Id, Timestamp};
 use evm_store::frames::{self, Frame, NewFrame};
 use evm_store::{Db, Store, now};
 
-common::on_both!(a_chargers_frames_are_found_page_by_page, old_frames_go);
+common::on_both!(
+    a_chargers_frames_are_found_page_by_page,
+    old_frames_go,
+    a_clock_that_jumps_leaves_no_day_out,
+    a_day_is_made_once
+);
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -112,4 +117,44 @@ async fn old_frames_go(store: Store, _url: String) {
     forget(7).await;
     keep(21, &[22]).await;
     assert_eq!(kept().await, [20, 34, 21, 22]);
+}
+
+/// Of a clock that goes ahead and back, and back beyond all days that are kept.
+async fn a_clock_that_jumps_leaves_no_day_out(store: Store, _url: String) {
+    store.migrate().await.unwrap();
+    let at = |day: i64| now().plus_millis(day * DAY_MS);
+    for today in [0, 40, 3, 20, 25, 41, 60, 15] {
+        let mut db = store.begin().await.unwrap();
+        frames::make_days(&mut db, at(today)).await.unwrap();
+        let new: Vec<NewFrame> = [0, 1, 14].iter().map(|day| frame(charger(1), 0, at(today + day))).collect();
+        frames::insert(&mut db, &new).await.unwrap();
+        if today == 60 {
+            frames::forget(&mut db, at(60)).await.unwrap();
+        }
+        db.commit().await.unwrap();
+    }
+}
+
+/// By nodes that look at the same time, and while somebody reads all of it.
+async fn a_day_is_made_once(store: Store, _url: String) {
+    store.migrate().await.unwrap();
+    let mut makers = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let store = store.clone();
+        makers.spawn(async move {
+            let mut db = store.begin().await?;
+            frames::make_days(&mut db, now().plus_millis(n / 10 * DAY_MS)).await?;
+            db.commit().await
+        });
+    }
+    while let Some(done) = makers.join_next().await {
+        done.unwrap().unwrap();
+    }
+    if let Store::Postgres(_) = store {
+        let mut reads = store.begin().await.unwrap();
+        frames::newest(&mut reads, charger(1), None, 1, 1).await.unwrap();
+        let mut db = store.begin().await.unwrap();
+        frames::make_days(&mut db, now().plus_millis(5 * DAY_MS)).await.unwrap();
+        db.commit().await.unwrap();
+    }
 }
