@@ -419,6 +419,33 @@ async fn what_a_201_station_forgot_ends_after_a_grace(engine: Engine) {
     world.finish().await;
 }
 
+/// A car was plugged in, and the station out of touch for so long that nobody believed in a charge any more.
+async fn a_token_told_after_its_transaction_was_given_up_is_billed(engine: Engine) {
+    let world = World::start_on(engine, None, &[("EVM_LOST_CHARGE_S", "1")]).await;
+    world.operator.charger("CS-9", 1).await;
+    let customer = world.rich_customer(PHONE, 50_000).await;
+    let card = format!("/customers/{PHONE}/cards/04AABBCC");
+    world.operator.send(reqwest::Method::PUT, &card, None).await.ok();
+    let mut charger = world.raw("CS-9", Version::V201).await;
+    let mut script = Script::load("places");
+    for part in ["plugged in before it was out of touch 201", "rebooted 201"] {
+        script.play(&mut charger, part).await;
+    }
+    session_is(&world.operator, "CS-9", "finished").await;
+    for n in 0..2 {
+        script.play(&mut charger, "began while it was out of touch 201").await;
+        eventually(&format!("its bill, told {n} times more"), async || {
+            let all = customer.purchases().await;
+            (all.len() == 1 && evm_tests::api::wh(&all[0]["energy"]) == 900).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(session_is(&world.operator, "CS-9", "finished").await["review"], Value::Null);
+    world.finish().await;
+}
+
+on_each_engine!(a_token_told_after_its_transaction_was_given_up_is_billed);
+
 /// A station without a clock tells each of its starts by the same words.
 async fn a_start_without_a_clock_begins_another_after_one_that_was_forgotten(engine: Engine) {
     let world = World::start_on(engine, None, &[("EVM_LOST_CHARGE_S", "1")]).await;

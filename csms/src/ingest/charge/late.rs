@@ -85,11 +85,12 @@ impl Desk {
         Ok(())
     }
 
-    /// A transaction that was settled for nobody, its begin missing, is its customer's once that is told (2.0.1).
+    /// A transaction that was settled for nobody, its begin missing or its station out of touch, is its customer's once that one
+    /// is told of (2.0.1).
     pub(super) fn own_late(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
         let session = &self.entries[n].session;
         let unclaimed = session.customer.is_none() && session.id_tag.is_none();
-        let Some(tag) = update.begun_by().filter(|_| unclaimed && session.ended_at.is_some()) else { return };
+        let Some(tag) = update.begun_by().filter(|_| unclaimed) else { return };
         if session.status != Status::Finished {
             return;
         }
