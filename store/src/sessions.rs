@@ -421,22 +421,29 @@ pub async fn customers_with_live(db: &mut Db, customers: &[CustomerId]) -> Resul
     rows.iter().map(|(text, since)| Ok((id(text)?, Timestamp(*since)))).collect()
 }
 
-/// Whether another charge of its customer ran while this one did.
-pub async fn ran_beside_another(db: &mut Db, session: &Session, ended: Timestamp) -> Result<bool> {
-    let (Some(customer), Some(began)) = (session.customer, session.started_at) else { return Ok(false) };
-    let row: Option<(i64,)> = on!(db, conn => {
-        sqlx::query_as(
-            "SELECT started_at FROM sessions WHERE customer_id = $1 AND id <> $2 AND started_at < $3 \
-             AND (ended_at > $4 OR (ended_at IS NULL AND status IN ('active', 'finished'))) LIMIT 1",
-        )
-        .bind(customer.to_string())
-        .bind(session.id.to_string())
-        .bind(ended.0)
-        .bind(began.0)
-        .fetch_optional(conn)
-        .await?
+/// Takes the review `why` from charges that were told of while their customers had others, where none of those ran at the same
+/// time after all. They are sought among those of the customers that were made with these sessions, whose ends are known now, or
+/// after them.
+pub async fn clear_beside(db: &mut Db, ended: &[&Session], why: &'static str) -> Result<()> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    on!(db, conn => {
+        let mut sql = QueryBuilder::new("UPDATE sessions SET version = version + 1, review = NULL FROM (");
+        push_rows(&mut sql, ended, |row, s| {
+            row.bind(s.customer.map(|id| id.to_string())).bind(s.id.to_string());
+        });
+        sql.push(") AS v WHERE sessions.customer_id = v.column1 AND sessions.id >= v.column2 AND sessions.review = ");
+        sql.push_bind(why);
+        sql.push(
+            " AND sessions.refused AND sessions.started_at IS NOT NULL AND sessions.ended_at IS NOT NULL AND NOT EXISTS \
+             (SELECT 1 FROM sessions o WHERE o.customer_id = sessions.customer_id AND o.id <> sessions.id \
+             AND o.started_at < sessions.ended_at AND (o.ended_at > sessions.started_at \
+             OR (o.ended_at IS NULL AND o.status IN ('active', 'finished'))))",
+        );
+        sql.build().execute(conn).await?;
     });
-    Ok(row.is_some())
+    Ok(())
 }
 
 #[cfg(test)]

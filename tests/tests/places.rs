@@ -176,6 +176,43 @@ on_both_engines! {
         }
     }
 
+    async fn two_stations_that_empty_their_queues_side_by_side_bill_each_charge_once(world) {
+        for (version, identities, phone) in
+            [(Version::V16, ["CP-10", "CP-11"], PHONE), (Version::V201, ["CS-10", "CS-11"], OTHER)]
+        {
+            let customer = world.rich_customer(phone, 50_000).await;
+            let card = format!("/customers/{phone}/cards/04AABBCC");
+            world.operator.send(reqwest::Method::PUT, &card, Some(json!({}))).await.ok();
+            let mut stations = Vec::new();
+            for (identity, [began, ended, stop]) in identities.into_iter().zip([[7200, 5000, 2000], [3600, 1800, 1500]]) {
+                world.operator.charger(identity, 1).await;
+                let mut script = Script::load("places");
+                script.set("BEGAN", at(Duration::from_secs(began)));
+                script.set("ENDED", at(Duration::from_secs(ended)));
+                script.set("STOP", stop);
+                stations.push((world.raw(identity, version).await, script));
+            }
+            let suffix = if version == Version::V16 { "16" } else { "201" };
+            // The second charge is told to its end while the first one seems to go on.
+            for (n, what) in [(0, "charged"), (1, "charged"), (1, "ended"), (0, "ended")] {
+                let (charger, script) = &mut stations[n];
+                script.play(charger, &format!("{what} at one {suffix}")).await;
+            }
+            eventually("both bills", async || {
+                let all = customer.purchases().await;
+                let mut bills: Vec<i64> = all.iter().map(|purchase| evm_tests::api::wh(&purchase["energy"])).collect();
+                bills.sort_unstable();
+                (bills == [500, 1000]).then_some(())
+            })
+            .await;
+            for identity in identities {
+                let sessions = sessions_of(&world.operator, identity).await;
+                assert_eq!((sessions.len(), &sessions[0]["review"]), (1, &Value::Null), "{sessions:?}");
+            }
+            world.operator.send(reqwest::Method::DELETE, &card, None).await;
+        }
+    }
+
     async fn a_refused_card_cuts_no_charge(world) {
         let device = world.operator.charger("CP-3", 1).await.remove(0);
         let customer = world.rich_customer(PHONE, 50_000).await;

@@ -72,17 +72,16 @@ impl Desk {
         }
     }
 
-    /// A charge that was told of while its customer had a later one elsewhere is no case for review where it ended before that.
-    pub(super) async fn judge_beside(&mut self, db: &mut Db) -> Result<()> {
-        for Entry { session, .. } in self.entries.iter_mut().filter(|entry| entry.changed && !entry.gone) {
-            let is_beside = session.review.as_deref() == Some(CONCURRENT_TX) && session.customer.is_some();
-            if let Some(ended) = session.ended_at.filter(|_| is_beside)
-                && !sessions::ran_beside_another(db, session, ended).await?
-            {
-                session.review = None;
-            }
-        }
-        Ok(())
+    /// A charge that was told of while its customer had another one elsewhere is no case for review where, by their ends, the
+    /// two were not at one time; whichever end is told last.
+    pub(super) async fn judge_beside(&self, db: &mut Db) -> Result<()> {
+        let has_ended = |entry: &&Entry| {
+            let session = &entry.session;
+            let is_news = entry.changed && session.ended_at != entry.stored.ended_at;
+            is_news && session.ended_at.is_some() && session.customer.is_some() && !entry.gone
+        };
+        let ended: Vec<_> = self.entries.iter().filter(has_ended).map(|entry| &entry.session).collect();
+        sessions::clear_beside(db, &ended, CONCURRENT_TX).await
     }
 
     /// A transaction that was settled for nobody, its begin missing or its station out of touch, is its customer's once that one

@@ -60,7 +60,6 @@ impl Desk {
         for entry in self.entries.iter().filter(|entry| entry.correct) {
             has_events |= settle::correct(db, &entry.session, now).await?;
         }
-        self.judge_beside(db).await?;
         let mut over: Vec<_> = self
             .entries
             .iter_mut()
@@ -70,6 +69,7 @@ impl Desk {
         has_events |= over.iter().any(|session| session.customer.is_some());
         settle::settle(db, &mut over, now).await?;
         self.save(db, now).await?;
+        self.judge_beside(db).await?;
         chargers::set_charged(db, &self.charged, true).await?;
         chargers::set_charged(db, &self.plugged_in, false).await?;
         self.ask_for_more(outcomes);
