@@ -8,7 +8,7 @@ use evm_store::{Store, chargers, leases};
 use crate::load::Latencies;
 use crate::table::{Table, millis};
 use crate::{Args, EngineChoice, Measurement};
-use crate::{accepted, by_location, limits, live, memory, rest, throughput};
+use crate::{accepted, by_location, leaders, limits, memory, rest, throughput};
 
 /// Transactions that show how long one takes.
 const COMMITS: usize = 100;
@@ -64,8 +64,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if bench.wants(Measurement::ByLocation) {
         by_location::run(&bench, &mut table).await?;
     }
-    if bench.wants(Measurement::Live) {
-        live::run(&bench, &mut table).await?;
+    if bench.wants(Measurement::Leaders) {
+        leaders::run(&bench, &mut table).await?;
     }
     rest::run(&bench, &mut table).await?;
     println!("{table}");

@@ -7,8 +7,8 @@ mod accepted;
 mod bench;
 mod by_location;
 mod ceiling;
+mod leaders;
 mod limits;
-mod live;
 mod load;
 mod memory;
 mod register;
@@ -70,8 +70,8 @@ enum Measurement {
     Accepted,
     /// A box on the map among 100 000 devices, in the store and over REST.
     ByLocation,
-    /// A round of live figures over 20 000 running charges.
-    Live,
+    /// A round of live figures over 20 000 running charges, and the relay of 20 000 events.
+    Leaders,
     /// Logins over REST, with a code by SMS.
     Login,
     /// What a start over REST adds to the charger's own answer.

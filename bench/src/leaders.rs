@@ -1,9 +1,10 @@
-//! A round of live figures over all running charges, as the one leader makes it every few seconds: read and priced, without the
-//! publishing.
+//! What one node does for all: a round of live figures over all running charges, and the relay of events from the outbox. What is
+//! measured is the store's part, without the publishing: the size at which one node is no longer enough.
 
 use std::time::Instant;
 
 use evm_domain::{Point, PointKind, Session, Status};
+use evm_store::outbox::{self, Event};
 use evm_store::sessions::{self, NewRequest};
 use evm_store::{Store, chargers, customers, devices};
 
@@ -23,16 +24,23 @@ const ROUNDS: u32 = 7;
 /// Charges that are read at once, as the leader does.
 const PAGE: i64 = 500;
 
-/// Measures rounds on each database.
+/// Events that wait in the outbox.
+const EVENTS: u32 = 20_000;
+/// Events that are relayed at once.
+const RELAYED: i64 = 200;
+
+/// Measures both on each database.
 pub(crate) async fn run(bench: &Bench, table: &mut Table) -> anyhow::Result<()> {
     for engine in &bench.engines {
         eprintln!("live figures of {} running charges on {}", grouped(CHARGES.into()), engine.name);
-        measure(engine, table).await?;
+        rounds(engine, table).await?;
+        eprintln!("{} events of the outbox on {}", grouped(EVENTS.into()), engine.name);
+        relay(engine, table).await?;
     }
     Ok(())
 }
 
-async fn measure(engine: &Engine, table: &mut Table) -> anyhow::Result<()> {
+async fn rounds(engine: &Engine, table: &mut Table) -> anyhow::Result<()> {
     let store = engine.open().await?;
     begin(&store).await?;
     let mut rounds = Latencies::default();
@@ -51,6 +59,40 @@ async fn measure(engine: &Engine, table: &mut Table) -> anyhow::Result<()> {
     let figure = format!("{}/s", grouped(u64::from(CHARGES) * 1_000_000 / micros.max(1)));
     let (p50, p99) = (Some(micros), Some(rounds.percentile(99)));
     table.add(Row { what: "live round", count: CHARGES, who: engine.name.into(), figure, p50, p99, ..Row::default() });
+    store.close().await;
+    Ok(())
+}
+
+/// Takes all events out of the outbox, as the relay does.
+async fn relay(engine: &Engine, table: &mut Table) -> anyhow::Result<()> {
+    let store = engine.open().await?;
+    let mut db = store.begin().await?;
+    let now = evm_store::now();
+    let customer = customers::of_phone(&mut db, "+97689000000", now).await?.id;
+    let payload = "x".repeat(300);
+    for n in (0..EVENTS).step_by(500) {
+        let event = |n: u32| {
+            let event_id = format!("{}-{n}", evm_store::new_id());
+            Event { customer, name: "PAYMENT", event_id, payload: payload.clone() }
+        };
+        outbox::add(&mut db, &(n..n + 500).map(event).collect::<Vec<_>>(), now).await?;
+    }
+    db.commit().await?;
+    let (begun, mut count) = (Instant::now(), 0);
+    loop {
+        let waiting = outbox::waiting(&mut store.read().await?, RELAYED).await?;
+        let ids: Vec<i64> = waiting.iter().map(|event| event.id).collect();
+        if ids.is_empty() {
+            break;
+        }
+        count += ids.len() as u64;
+        let mut db = store.begin().await?;
+        outbox::published(&mut db, &ids, true, now).await?;
+        db.commit().await?;
+    }
+    let micros = u64::try_from(begun.elapsed().as_micros())?.max(1);
+    let figure = format!("{}/s", grouped(count * 1_000_000 / micros));
+    table.add(Row { what: "relay", count: EVENTS, who: engine.name.into(), figure, ..Row::default() });
     store.close().await;
     Ok(())
 }
