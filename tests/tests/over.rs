@@ -140,6 +140,32 @@ on_both_engines! {
         }
     }
 
+    async fn a_charge_begun_by_a_clock_that_a_power_failure_set_back_is_a_charge(world) {
+        let (_, [customer, other], _) = set_up(world, Version::V16, (0, 0)).await;
+        let mut n = 0;
+        for state in ["Available", "Preparing"] {
+            for began in [7200, 300 * 24 * 3600] {
+                n += 1;
+                let identity = format!("CP-{}", n + 1);
+                world.operator.charger_priced(&identity, 1, 0, 0).await;
+                let mut charger = world.raw(&identity, Version::V16).await;
+                let mut script = Script::load("over");
+                script.set("STATE", state);
+                script.set("BEGAN", at(Duration::from_secs(began)));
+                script.play(&mut charger, "cut by a power failure").await;
+                script.play(&mut charger, "the clock set after the begin").await;
+                let asked: Vec<String> = charger.waiting().into_iter().map(|asked| format!("{} {}", asked.action, asked.payload)).collect();
+                assert!(!asked.iter().any(|asked| asked.starts_with("RemoteStop")), "{asked:?}");
+                for (customer, wanted) in [(&customer, 800), (&other, 1000)] {
+                    eventually(&format!("{wanted} after {state}, {began} s behind"), async || {
+                        (energies(customer).await == vec![wanted; n]).then_some(())
+                    })
+                    .await;
+                }
+            }
+        }
+    }
+
     async fn a_stop_dated_before_the_begin_ends_nothing(world) {
         let (mut charger, [customer, _], device) = set_up(world, Version::V16, (0, 0)).await;
         for (n, (when, old)) in [(604_800, 900), (3_600, 9_000), (400, 900)].into_iter().enumerate() {

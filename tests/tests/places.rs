@@ -481,7 +481,29 @@ async fn a_token_told_after_its_transaction_was_given_up_is_billed(engine: Engin
     world.finish().await;
 }
 
-on_each_engine!(a_token_told_after_its_transaction_was_given_up_is_billed);
+/// A car that is plugged in for long, at a station that has booted meanwhile.
+async fn a_transaction_that_was_given_up_may_begin_by_the_app(engine: Engine) {
+    let mut world = World::start_on(engine, None, &[("EVM_LOST_CHARGE_S", "1")]).await;
+    let device = world.operator.charger("CS-9", 1).await.remove(0);
+    let customer = world.rich_customer(PHONE, 50_000).await;
+    let mut charger = world.raw("CS-9", Version::V201).await;
+    let mut script = Script::load("places");
+    for part in ["plugged in before it was out of touch 201", "rebooted 201"] {
+        script.play(&mut charger, part).await;
+    }
+    session_is(&world.operator, "CS-9", "finished").await;
+    asked_for(&mut script, &customer, &charger, &device).await;
+    script.play(&mut charger, "started by the app after all 201").await;
+    let purchase = customer.finish(&device).await;
+    world.billed(&purchase, 900).await;
+    assert_eq!(script.answer("q4").clone().ok()["idTokenInfo"]["status"], "Accepted");
+    world.finish().await;
+}
+
+on_each_engine!(
+    a_token_told_after_its_transaction_was_given_up_is_billed,
+    a_transaction_that_was_given_up_may_begin_by_the_app
+);
 
 /// A station without a clock tells each of its starts by the same words.
 async fn a_start_without_a_clock_begins_another_after_one_that_was_forgotten(engine: Engine) {

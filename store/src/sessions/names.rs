@@ -76,8 +76,9 @@ pub async fn next_begun(db: &mut Db, session: &Session, told_late: bool) -> Resu
     let row: Option<(i64, Option<i64>)> = on!(db, conn => {
         sqlx::query_as(
             "SELECT started_at, baseline_wh FROM sessions WHERE charger_id = $1 AND connector = $2 AND id <> $3 \
-             AND started_at > $4 AND transaction_ref IS NOT NULL AND NOT refused AND (ended_at IS NULL OR NOT \
-             (COALESCE(register_wh <= $5, FALSE) OR ($6 AND COALESCE(baseline_wh = 0 AND register_wh > 0, FALSE)))) \
+             AND started_at > $4 AND transaction_ref IS NOT NULL AND NOT refused AND (status = 'active' \
+             OR NOT ((COALESCE(register_wh <= $5, FALSE) AND (ended_at IS NOT NULL OR COALESCE(register_wh > baseline_wh, FALSE))) \
+             OR ($6 AND ended_at IS NOT NULL AND COALESCE(baseline_wh = 0 AND register_wh > 0, FALSE)))) \
              ORDER BY started_at LIMIT 1",
         )
         .bind(session.charger.to_string())

@@ -307,7 +307,9 @@ impl Desk {
         self.entries.iter().enumerate().any(|(other, entry)| {
             let s = &entry.session;
             let same_place = s.connector == connector || (s.device == mine.device && mine.device.is_some());
-            let under_way = s.status == Status::Active && s.device.is_some() && !s.refused && other != n && !entry.gone;
+            let holds = s.device.is_some() && !s.refused && other != n && !entry.gone;
+            // Of one that its station knows no more of, the date says nothing: the clock was set back by what cut it.
+            let under_way = s.status == Status::Active && s.lost_at.is_none() && holds;
             let later = s.started_at.is_some_and(|at| at.since(began) > OLDER_MS);
             s.charger == mine.charger && same_place && under_way && later
         })
