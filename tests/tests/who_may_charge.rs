@@ -378,9 +378,26 @@ on_both_engines! {
     }
 }
 
+/// Where everybody charges for free, a transaction that was given up meanwhile is no case for review either.
+async fn what_nobody_began_is_free_however_late_it_is_told(engine: Engine) {
+    let world = World::start_on(engine, None, &[("EVM_LOST_CHARGE_S", "1")]).await;
+    for (identity, is_free, review) in [("CS-6", true, Value::Null), ("CS-7", false, json!("unknown_tag"))] {
+        free(&world, identity, is_free).await;
+        let mut charger = world.raw(identity, Version::V201).await;
+        let mut script = Script::load("who_may_charge");
+        script.play(&mut charger, "plugged in 201").await;
+        session_is(&world.operator, identity, "finished").await;
+        script.play(&mut charger, "charged for nobody after all 201").await;
+        let sessions = sessions_of(&world.operator, identity).await;
+        assert_eq!((sessions.len(), &sessions[0]["review"]), (1, &review), "{sessions:?}");
+    }
+    world.finish().await;
+}
+
 on_each_engine!(
     the_least_balance_and_the_debt_hold_for_cards,
     guessed_cards_are_slowed_down_told_of_and_for_review,
     a_start_without_credit_beside_a_charge_bills_nobody,
     a_refused_start_that_takes_nothing_is_no_purchase,
+    what_nobody_began_is_free_however_late_it_is_told,
 );

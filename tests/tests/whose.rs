@@ -104,6 +104,20 @@ on_both_engines! {
         assert_eq!(sessions_of(&world.operator, "CS-1").await.len(), 1);
     }
 
+    async fn a_card_told_after_all_and_before_its_place_is_billed(world) {
+        let (mut charger, [customer, _], _) = set_up(world).await;
+        charger.on("GetTransactionStatus", Policy::Answer(json!({ "messagesInQueue": false })));
+        let mut script = Script::load("whose");
+        script.play(&mut charger, "the end alone, nowhere").await;
+        charger.command("GetTransactionStatus").await;
+        session_is(&world.operator, "CS-1", "finished").await;
+        for _ in 0..2 {
+            script.play(&mut charger, "the card and then the place after all").await;
+            billed(&customer, &[700]).await;
+        }
+        assert_eq!(session_is(&world.operator, "CS-1", "finished").await["review"], Value::Null);
+    }
+
     async fn a_guessed_card_that_is_told_late_is_for_review(world) {
         let (mut charger, [customer, _], _) = set_up(world).await;
         for n in 0..30 {

@@ -1,11 +1,11 @@
 //! What comes too late, or from elsewhere: messages beside their charge, customers of charges that were settled for nobody, and
 //! the tags that operators sent.
 
-use evm_domain::{ChargerEvent, ChargerId, Phase, Point, PointKind, Status, TransactionUpdate, Wh};
+use evm_domain::{ChargerEvent, ChargerId, NO_AUTHORIZATION, Phase, Point, PointKind, Status, TransactionUpdate, Wh};
 use evm_store::remote_starts::Asked;
 use evm_store::{Db, Result, sessions};
 
-use super::places::{CONCURRENT_TX, OLDER_MS, UNKNOWN_TAG};
+use super::places::{CONCURRENT_TX, NO_DEVICE, OLDER_MS, UNKNOWN_TAG};
 use super::{Desk, Entry};
 use crate::ingest::Told;
 use crate::ingest::matching::{Match, find};
@@ -88,21 +88,27 @@ impl Desk {
     /// is told of (2.0.1).
     pub(super) fn own_late(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
         let session = &self.entries[n].session;
-        let unclaimed = session.customer.is_none() && session.id_tag.is_none();
-        let Some(tag) = update.begun_by().filter(|_| unclaimed) else { return };
-        if session.status != Status::Finished {
-            return;
-        }
+        // The tag may have been told before the place was.
+        let told_before = session.id_tag.as_ref().filter(|_| session.connector == 0);
+        let unclaimed = session.customer.is_none() && (session.id_tag.is_none() || told_before.is_some());
+        let tag =
+            told_before.or(update.begun_by()).filter(|_| unclaimed && session.status == Status::Finished).cloned();
+        let Some(tag) = tag else { return };
         let connector = update.connector.unwrap_or(session.connector);
         let place = self.place(charger, connector).cloned();
-        let (owner, guess) = (self.card_owner(tag), self.guess(charger, tag));
+        let (owner, guess) = (self.card_owner(&tag), self.guess(charger, &tag));
+        let is_free = tag == NO_AUTHORIZATION && place.as_ref().is_some_and(|place| place.free_charging);
         if let Some(place) = place.filter(|_| session.device.is_none()) {
             self.attach(n, &place);
         }
         let entry = &mut self.entries[n];
-        entry.session.id_tag = Some(tag.clone());
+        entry.session.id_tag = Some(tag);
         entry.session.customer = owner.filter(|_| entry.session.device.is_some());
-        let review = if entry.session.customer.is_some() { guess } else { Some(UNKNOWN_TAG) };
+        let review = match entry.session.customer {
+            Some(_) => guess,
+            None if entry.session.device.is_none() => Some(NO_DEVICE),
+            None => Some(UNKNOWN_TAG).filter(|_| !is_free),
+        };
         entry.session.review = review.map(Into::into);
         entry.late = entry.session.customer.is_some();
     }
