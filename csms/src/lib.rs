@@ -50,6 +50,8 @@ pub struct Config {
     pub guess_pause: Duration,
     /// How long frames are kept.
     pub keep_frames: Duration,
+    /// How old a charge is whose readings are packed.
+    pub pack_readings: Duration,
     /// Most bytes of one frame.
     pub max_frame: usize,
     /// Most bytes of long messages, and of what is made of them, at a time; whoever comes then waits.
@@ -89,6 +91,7 @@ impl Config {
             stop_at_balance: false,
             guess_pause: Duration::from_millis(20),
             keep_frames: Duration::from_secs(30 * 24 * 3600),
+            pack_readings: Duration::from_secs(2 * 24 * 3600),
             // A StopTransaction of three days with a sample every 5 s has 10 MB; refused, it would come again for ever.
             max_frame: 16 * 1024 * 1024,
             max_room: 256 * 1024 * 1024,

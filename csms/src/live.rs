@@ -10,7 +10,7 @@ use evm_domain::{Bill, ChargerId, Money, SessionId, Timestamp};
 use evm_store::leases::NODE_TTL_MS;
 use evm_store::outbox::charging_payload;
 use evm_store::sessions::Live;
-use evm_store::{Result, chargers, credit, frames, leases, outbox, remote_starts, sessions, settle};
+use evm_store::{Result, chargers, credit, frames, leases, outbox, readings, remote_starts, sessions, settle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +31,10 @@ const ANSWER_MS: i64 = 2_000;
 const PAGE: i64 = 1000;
 /// Rounds of forgetting frames at a time.
 const MOST_ROUNDS: u32 = 20;
+/// Charges whose readings are packed in one transaction, for which chargers' messages wait.
+const PACKED_AT_ONCE: usize = 10;
+/// Such transactions a minute, at most.
+const PACK_ROUNDS: u32 = 200;
 /// Published events are forgotten after a week.
 const KEEP_EVENTS_MS: i64 = 7 * 24 * 3_600_000;
 
@@ -220,6 +224,7 @@ async fn forget(node: &Node) -> Result<()> {
             break;
         }
     }
+    pack_readings(node, now).await?;
     let mut db = node.store.begin().await?;
     frames::make_days(&mut db, now).await?;
     db.commit().await?;
@@ -228,6 +233,22 @@ async fn forget(node: &Node) -> Result<()> {
     leases::forget_old(&mut db).await?;
     outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;
     db.commit().await
+}
+
+/// Packs the readings of charges that are long over, some at a time.
+async fn pack_readings(node: &Node, now: Timestamp) -> Result<()> {
+    if !leads(node, "sweep").await? {
+        return Ok(());
+    }
+    for _ in 0..PACK_ROUNDS {
+        let mut db = node.store.begin().await?;
+        let packed = readings::pack_old(&mut db, before(now, node.config.pack_readings), PACKED_AT_ONCE).await?;
+        db.commit().await?;
+        if packed < PACKED_AT_ONCE {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Ends what will not end by itself.

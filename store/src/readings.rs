@@ -3,6 +3,8 @@
 //! A session keeps so many of them. Where more come, the older half becomes figures, on which the newer ones are folded: a late
 //! reading never costs more than the look at those that are kept.
 
+mod packed;
+
 use std::collections::BTreeMap;
 
 use evm_domain::{Dated, Doubt, Heard, Meter, Point, PointKind, Session, SessionId, Timestamp, Wh};
@@ -11,6 +13,9 @@ use sqlx::QueryBuilder;
 use crate::engine::{Db, on};
 use crate::rows::push_rows;
 use crate::{Result, StoreError};
+
+pub use packed::pack_old;
+pub(crate) use packed::unpack;
 
 /// Rows a statement; the binds of each stay far below both engines' limits.
 const CHUNK: usize = 1000;
@@ -53,6 +58,8 @@ pub async fn hand_over(
     first: Timestamp,
     until: Timestamp,
 ) -> Result<bool> {
+    unpack(db, from).await?;
+    unpack(db, to).await?;
     on!(&mut *db, conn => {
         sqlx::query(
             "INSERT INTO readings (session_id, at, kind, value, received_at, dated) \
@@ -87,23 +94,61 @@ struct Row {
     dated: Option<i16>,
 }
 
+/// A reading, or all that are packed.
+#[derive(sqlx::FromRow)]
+struct Kept {
+    points: Option<String>,
+    #[sqlx(flatten)]
+    row: Row,
+}
+
+impl TryFrom<Row> for Point {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let kind = PointKind::from_code(row.kind.into())
+            .ok_or_else(|| StoreError::Broken(format!("reading kind {}", row.kind)))?;
+        let date = Dated::from_code(row.dated.unwrap_or_default().into());
+        let heard = Heard { at: Timestamp(row.received_at.unwrap_or_default()), date };
+        Ok(Point { at: Timestamp(row.at), kind, value: row.value, heard })
+    }
+}
+
 /// All points of a session that are kept, in order.
 pub async fn of(db: &mut Db, session: SessionId) -> Result<Vec<Point>> {
-    let rows: Vec<Row> = on!(db, conn => {
-        sqlx::query_as("SELECT at, kind, value, received_at, dated FROM readings WHERE session_id = $1 ORDER BY at, kind")
-            .bind(session.to_string())
-            .fetch_all(conn)
-            .await?
+    // In one statement, for they may be packed at this very moment.
+    let rows: Vec<Kept> = on!(db, conn => {
+        sqlx::query_as(
+            "SELECT CAST(NULL AS TEXT) AS points, at, kind, value, received_at, dated FROM readings WHERE session_id = $1 UNION ALL \
+             SELECT points, CAST(0 AS BIGINT), CAST(0 AS SMALLINT), CAST(0 AS BIGINT), CAST(NULL AS BIGINT), \
+             CAST(NULL AS SMALLINT) FROM packed_readings WHERE session_id = $1",
+        )
+        .bind(session.to_string())
+        .fetch_all(conn)
+        .await?
     });
-    rows.into_iter()
-        .map(|row| {
-            let kind = PointKind::from_code(row.kind.into())
-                .ok_or_else(|| StoreError::Broken(format!("reading kind {}", row.kind)))?;
-            let date = Dated::from_code(row.dated.unwrap_or_default().into());
-            let heard = Heard { at: Timestamp(row.received_at.unwrap_or_default()), date };
-            Ok(Point { at: Timestamp(row.at), kind, value: row.value, heard })
-        })
-        .collect()
+    let (mut points, mut packed) = (Vec::with_capacity(rows.len()), Vec::new());
+    for kept in rows {
+        match kept.points {
+            Some(text) => packed = packed::from_text(&text)?,
+            None => points.push(kept.row.try_into()?),
+        }
+    }
+    if !packed.is_empty() {
+        points = union(packed, points);
+    }
+    points.sort_unstable();
+    Ok(points)
+}
+
+/// Points that were told at two times: of one moment and kind the larger value stays, and how it came first.
+fn union(first: Vec<Point>, later: Vec<Point>) -> Vec<Point> {
+    let mut unique: BTreeMap<(Timestamp, PointKind), Point> = BTreeMap::new();
+    for point in first.into_iter().chain(later) {
+        let kept = unique.entry((point.at, point.kind)).or_insert(point);
+        kept.value = kept.value.max(point.value);
+    }
+    unique.into_values().collect()
 }
 
 /// Makes a session's figures anew from its points. What is dated before the points that are kept changes nothing; where it
@@ -168,6 +213,7 @@ async fn base_of(db: &mut Db, session: SessionId) -> Result<Option<(Timestamp, M
 }
 
 async fn keep_base(db: &mut Db, session: SessionId, at: Timestamp, base: &Meter) -> Result<()> {
+    unpack(db, session).await?;
     on!(db, conn => {
         sqlx::query(
             "INSERT INTO reading_bases (session_id, at, figures) VALUES ($1, $2, $3) \

@@ -4,12 +4,17 @@
 
 mod common;
 
-use evm_domain::{ChargingState, Doubt, Money, Point, PointKind, Session, SessionId, Timestamp, Wh};
+use evm_domain::{ChargingState, Doubt, Money, Point, PointKind, Session, SessionId, Status, Timestamp, Wh};
 use evm_store::devices::{self, NewDevice};
 use evm_store::sessions::{self, NewRequest};
 use evm_store::{Db, Store, chargers, customers, now, readings};
 
-common::on_both!(a_bill_is_the_same_however_few_readings_are_kept, a_reading_before_those_that_are_kept_is_for_review);
+common::on_both!(
+    a_bill_is_the_same_however_few_readings_are_kept,
+    a_reading_before_those_that_are_kept_is_for_review,
+    packed_readings_bill_and_move_as_ever,
+    a_reading_that_comes_while_others_are_packed_is_kept,
+);
 
 const BEGIN: i64 = 1_790_000_000_000;
 const KEPT: i64 = 100;
@@ -108,4 +113,81 @@ async fn a_reading_before_those_that_are_kept_is_for_review(store: Store, _url: 
     assert_eq!(session.bill(), bill);
     assert!(session.doubts().has(Doubt::TooManyReadings));
     assert!(readings::of(&mut db, id).await.unwrap().len() <= 100, "late ones are not kept");
+}
+
+async fn packed_readings_bill_and_move_as_ever(store: Store, _url: String) {
+    store.migrate().await.unwrap();
+    let mut db = store.begin().await.unwrap();
+    let id = request(&mut db).await;
+    let mut session = sessions::by_id(&mut db, id).await.unwrap().unwrap();
+    let told = charge();
+    let rows: Vec<_> = told[..150].iter().map(|point| (id, *point)).collect();
+    readings::insert(&mut db, &rows).await.unwrap();
+    readings::fold(&mut db, &mut session).await.unwrap();
+    let soon = now().plus_millis(1000);
+    assert_eq!(readings::pack_old(&mut db, soon, 10).await.unwrap(), 0, "it is not over");
+    session.status = Status::Finished;
+    sessions::save(&mut db, &[&session], now()).await.unwrap();
+    assert_eq!(readings::pack_old(&mut db, now().plus_millis(-60_000), 10).await.unwrap(), 0, "it is too young");
+    let before = readings::of(&mut db, id).await.unwrap();
+    assert_eq!(readings::pack_old(&mut db, soon, 10).await.unwrap(), 1);
+    assert_eq!(readings::pack_old(&mut db, soon, 10).await.unwrap(), 0, "there is nothing left");
+    assert_eq!(readings::of(&mut db, id).await.unwrap(), before);
+    // What is told again changes nothing, what is told late counts, and is packed with the rest.
+    let late = point(-5, PointKind::Register, 400);
+    let again = Point { value: before[7].value + 3, ..before[7] };
+    readings::insert(&mut db, &[(id, before[5]), (id, again), (id, late)]).await.unwrap();
+    let mut after = before.clone();
+    after[7].value += 3;
+    after.insert(0, late);
+    for round in 0..2 {
+        assert_eq!(readings::of(&mut db, id).await.unwrap(), after, "{round}");
+        readings::pack_old(&mut db, soon, 10).await.unwrap();
+    }
+    let mut folded = session.clone();
+    readings::fold(&mut db, &mut folded).await.unwrap();
+    let mut wanted = session.clone();
+    wanted.fold(after.clone());
+    assert_eq!(folded.bill(), wanted.bill());
+    // Some go to another session.
+    let other = SessionId(evm_store::new_id());
+    assert!(readings::hand_over(&mut db, id, other, after[50].at, after[100].at).await.unwrap());
+    let moved = |point: &&Point| point.at >= after[50].at && point.at < after[100].at;
+    let (there, here): (Vec<&Point>, Vec<&Point>) = after.iter().partition(moved);
+    assert_eq!(readings::of(&mut db, other).await.unwrap().iter().collect::<Vec<_>>(), there);
+    assert_eq!(readings::of(&mut db, id).await.unwrap().iter().collect::<Vec<_>>(), here);
+    readings::pack_old(&mut db, soon, 10).await.unwrap();
+    // The older half becomes figures.
+    let mut thinned = folded.clone();
+    readings::thin(&mut db, &mut thinned).await.unwrap();
+    let kept = readings::of(&mut db, id).await.unwrap();
+    assert!(kept.len() < here.len() && kept.last() == here.last().copied());
+    let mut refolded = thinned.clone();
+    readings::fold(&mut db, &mut refolded).await.unwrap();
+    let mut wanted = session.clone();
+    wanted.fold(here.into_iter().copied().collect());
+    assert_eq!(refolded.bill(), wanted.bill());
+}
+
+async fn a_reading_that_comes_while_others_are_packed_is_kept(store: Store, _url: String) {
+    if matches!(store, Store::Sqlite { .. }) {
+        // Writers take turns there.
+        return;
+    }
+    store.migrate().await.unwrap();
+    let mut db = store.begin().await.unwrap();
+    let id = request(&mut db).await;
+    sessions::fail(&mut db, id, "not_begun", now()).await.unwrap();
+    let rows = [point(1, PointKind::Register, 10), point(2, PointKind::Register, 20)].map(|point| (id, point));
+    readings::insert(&mut db, &rows).await.unwrap();
+    db.commit().await.unwrap();
+    let mut packing = store.begin().await.unwrap();
+    assert_eq!(readings::pack_old(&mut packing, now().plus_millis(1000), 10).await.unwrap(), 1);
+    let mut db = store.begin().await.unwrap();
+    readings::insert(&mut db, &[(id, point(3, PointKind::Register, 30))]).await.unwrap();
+    assert_eq!(readings::of(&mut db, id).await.unwrap().len(), 3, "none of it is seen half");
+    db.commit().await.unwrap();
+    packing.commit().await.unwrap();
+    let kept = readings::of(&mut store.read().await.unwrap(), id).await.unwrap();
+    assert_eq!(kept.iter().map(|point| point.value).collect::<Vec<_>>(), [10, 20, 30]);
 }

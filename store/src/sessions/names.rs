@@ -2,12 +2,13 @@
 
 use evm_domain::{Session, SessionId, Timestamp, Wh};
 
-use crate::Result;
 use crate::engine::{Db, on};
+use crate::{Result, readings};
 
 /// Joins what was told of a transaction before its customer was known into the session that asked for it: of two sessions
 /// one is left.
 pub async fn merge(db: &mut Db, from: SessionId, into: SessionId) -> Result<()> {
+    readings::unpack(db, from).await?;
     on!(db, conn => {
         sqlx::query("DELETE FROM sessions WHERE id = $1").bind(from.to_string()).execute(&mut *conn).await?;
         sqlx::query("UPDATE readings SET session_id = $2 WHERE session_id = $1")
