@@ -481,6 +481,30 @@ async fn a_token_told_after_its_transaction_was_given_up_is_billed(engine: Engin
     world.finish().await;
 }
 
+/// Its customer comes with a card, and hears that it is good.
+async fn a_card_begins_a_transaction_that_was_given_up(engine: Engine) {
+    let mut world = World::start_on(engine, None, &[("EVM_LOST_CHARGE_S", "1")]).await;
+    let device = world.operator.charger("CS-9", 1).await.remove(0);
+    let customer = world.rich_customer(PHONE, 50_000).await;
+    let card = format!("/customers/{PHONE}/cards/04AABBCC");
+    world.operator.send(reqwest::Method::PUT, &card, None).await.ok();
+    let mut charger = world.raw("CS-9", Version::V201).await;
+    let mut script = Script::load("places");
+    for part in ["plugged in before it was out of touch 201", "rebooted 201"] {
+        script.play(&mut charger, part).await;
+    }
+    session_is(&world.operator, "CS-9", "finished").await;
+    script.set("TAG", "04AABBCC");
+    script.play(&mut charger, "a card begins it 201").await;
+    assert_eq!(script.answer("q7").clone().ok()["idTokenInfo"]["status"], "Accepted");
+    world.device_is(&customer, &device, "Busy").await;
+    script.play(&mut charger, "its end 201").await;
+    let purchase = customer.finish(&device).await;
+    world.billed(&purchase, 900).await;
+    assert!(charger.waiting().iter().all(|asked| asked.action != "RequestStopTransaction"));
+    world.finish().await;
+}
+
 /// A car that is plugged in for long, at a station that has booted meanwhile.
 async fn a_transaction_that_was_given_up_may_begin_by_the_app(engine: Engine) {
     let mut world = World::start_on(engine, None, &[("EVM_LOST_CHARGE_S", "1")]).await;
@@ -501,6 +525,7 @@ async fn a_transaction_that_was_given_up_may_begin_by_the_app(engine: Engine) {
 }
 
 on_each_engine!(
+    a_card_begins_a_transaction_that_was_given_up,
     a_token_told_after_its_transaction_was_given_up_is_billed,
     a_transaction_that_was_given_up_may_begin_by_the_app
 );

@@ -84,6 +84,25 @@ impl Desk {
         sessions::clear_beside(db, &ended, CONCURRENT_TX).await
     }
 
+    /// A transaction that was given up while nobody had claimed it yet, its car plugged in, goes on once somebody does (2.0.1).
+    pub(super) fn take_up(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {
+        let session = &self.entries[n].session;
+        let given_up = session.status == Status::Finished && session.ended_at.is_none();
+        let unclaimed = session.customer.is_none() && session.id_tag.is_none() && session.device.is_none();
+        let is_begun = update.own_id && update.begun_by().is_some();
+        let connector = update.connector.unwrap_or(session.connector);
+        let began = session.started_at.unwrap_or(update.at);
+        if given_up
+            && unclaimed
+            && is_begun
+            && self.place(charger, connector).is_some()
+            && !self.is_overtaken(n, connector, began)
+        {
+            let session = &mut self.entries[n].session;
+            (session.status, session.stop_reason, session.review) = (Status::Active, None, None);
+        }
+    }
+
     /// A transaction that was settled for nobody, its begin missing or its station out of touch, is its customer's once that one
     /// is told of (2.0.1).
     pub(super) fn own_late(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate) {

@@ -366,6 +366,7 @@ impl Desk {
     }
 
     fn apply(&mut self, n: usize, charger: ChargerId, update: &TransactionUpdate, points: Vec<Point>) {
+        self.take_up(n, charger, update);
         let was = self.entries[n].session.status;
         let had_ended = self.entries[n].session.ended_at.is_some();
         let never_began = matches!(was, Status::Requested | Status::Failed);
