@@ -118,6 +118,13 @@ on_both_engines! {
         assert_eq!(session_is(&world.operator, "CS-1", "finished").await["review"], Value::Null);
     }
 
+    async fn a_card_told_before_its_place_is_billed(world) {
+        let (mut charger, [customer, _], _) = set_up(world).await;
+        let mut script = Script::load("whose");
+        script.play(&mut charger, "the place last").await;
+        billed(&customer, &[700]).await;
+    }
+
     async fn a_guessed_card_that_is_told_late_is_for_review(world) {
         let (mut charger, [customer, _], _) = set_up(world).await;
         for n in 0..30 {

@@ -95,6 +95,10 @@ impl Desk {
             .place(charger, connector)
             .filter(|_| session.device.is_none() && claims && !self.is_overtaken(n, connector, began));
         if place.is_none() && session.device.is_none() {
+            if connector == 0 && session.id_tag.is_none() {
+                // Its place is told later.
+                self.entries[n].session.id_tag = update.begun_by().cloned();
+            }
             return;
         }
         // The tag may have been told before the place was.
