@@ -216,6 +216,16 @@ fn before(now: Timestamp, duration: Duration) -> Timestamp {
 /// Forgets what is too old. Frames go some thousand at a time, so that nobody waits for it long.
 async fn forget(node: &Node) -> Result<()> {
     let now = evm_store::now();
+    // First the days to come: without them no message is taken.
+    let mut db = node.store.begin().await?;
+    frames::make_days(&mut db, now).await?;
+    db.commit().await?;
+    let mut db = node.store.begin().await?;
+    remote_starts::forget(&mut db, before(now, node.config.keep_frames)).await?;
+    leases::forget_old(&mut db).await?;
+    outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;
+    db.commit().await?;
+    pack_readings(node, now).await?;
     for _ in 0..MOST_ROUNDS {
         let mut db = node.store.begin().await?;
         let gone = frames::forget(&mut db, before(now, node.config.keep_frames)).await?;
@@ -224,15 +234,7 @@ async fn forget(node: &Node) -> Result<()> {
             break;
         }
     }
-    pack_readings(node, now).await?;
-    let mut db = node.store.begin().await?;
-    frames::make_days(&mut db, now).await?;
-    db.commit().await?;
-    let mut db = node.store.begin().await?;
-    remote_starts::forget(&mut db, before(now, node.config.keep_frames)).await?;
-    leases::forget_old(&mut db).await?;
-    outbox::forget(&mut db, now.plus_millis(-KEEP_EVENTS_MS)).await?;
-    db.commit().await
+    Ok(())
 }
 
 /// Packs the readings of charges that are long over, some at a time.
