@@ -53,6 +53,11 @@ impl Refusal {
 }
 
 impl Rules {
+    /// Whether they let everybody begin, so that nobody's standing need be known. A balance is never below 0.
+    pub fn let_all(&self) -> bool {
+        self.start_with_unpaid && self.most_debt.is_none() && self.least_balance <= Money::ZERO
+    }
+
     /// Whether a customer may begin a charge.
     ///
     /// # Errors
@@ -85,6 +90,7 @@ mod tests {
         assert_eq!(lent(None).check(&owing), Ok(()));
         assert_eq!(lent(Some(Money(300))).check(&owing), Ok(()));
         assert_eq!(lent(Some(Money(299))).check(&owing), Err(Refusal::DebtTooLarge { most: Money(299) }));
+        assert!(lent(None).let_all() && !lent(Some(Money(0))).let_all() && !Rules::default().let_all());
         let prepaid = |least| Rules { least_balance: Money(least), ..Rules::default() };
         assert_eq!(prepaid(500).check(&free), Ok(()));
         assert_eq!(prepaid(501).check(&free), Err(Refusal::BalanceTooLow { least: Money(501) }));

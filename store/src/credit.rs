@@ -1,6 +1,6 @@
 //! What the rules of credit ([`evm_domain::credit`]) are checked against.
 
-use evm_domain::credit::Standing;
+use evm_domain::credit::{Rules, Standing};
 use evm_domain::session::BALANCE_REACHED;
 use evm_domain::{CustomerId, Money, SessionId, Status, Timestamp};
 
@@ -14,22 +14,30 @@ use crate::{Result, id, sessions};
 ///
 /// Ask after [`crate::sessions::request`] in the same transaction, and let that go where the rules say no: the request waits
 /// for a charge of the customer's that is being settled, whose purchase would not be seen before.
-pub async fn standing(db: &mut Db, customer: CustomerId) -> Result<Option<Standing>> {
-    Ok(standings(db, &[customer]).await?.pop().map(|(_, standing)| standing))
+pub async fn standing(db: &mut Db, customer: CustomerId, rules: &Rules) -> Result<Option<Standing>> {
+    Ok(standings(db, &[customer], rules).await?.pop().map(|(_, standing)| standing))
 }
 
-/// What these customers have and owe.
-pub async fn standings(db: &mut Db, customers: &[CustomerId]) -> Result<Vec<(CustomerId, Standing)>> {
+/// What these customers have and owe, as far as the rules look at it: the rest stays 0.
+pub async fn standings(db: &mut Db, customers: &[CustomerId], rules: &Rules) -> Result<Vec<(CustomerId, Standing)>> {
     if customers.is_empty() {
         return Ok(Vec::new());
     }
     let rows: Vec<(String, i64, i64, i64)> = on!(db, conn => {
-        let mut sql = QueryBuilder::new(
+        let mut sql = QueryBuilder::new(if rules.most_debt.is_some() {
             "SELECT c.id, c.balance, COUNT(p.id), CAST(COALESCE(SUM(p.amount - p.paid), 0) AS BIGINT) FROM customers c \
-             LEFT JOIN purchases p ON p.customer_id = c.id AND p.status IN ('unpaid', 'pending') WHERE c.id",
-        );
+             LEFT JOIN purchases p ON p.customer_id = c.id AND p.status IN ('unpaid', 'pending') WHERE c.id"
+        } else if rules.start_with_unpaid {
+            "SELECT c.id, c.balance, CAST(0 AS BIGINT), CAST(0 AS BIGINT) FROM customers c WHERE c.id"
+        } else {
+            // Whether there is one.
+            "SELECT c.id, c.balance, (SELECT COUNT(*) FROM (SELECT 1 FROM purchases p WHERE p.customer_id = c.id \
+             AND p.status IN ('unpaid', 'pending') LIMIT 1) AS u), CAST(0 AS BIGINT) FROM customers c WHERE c.id"
+        });
         push_is_one_of(&mut sql, customers.iter().map(|customer| customer.to_string()));
-        sql.push(" GROUP BY c.id, c.balance");
+        if rules.most_debt.is_some() {
+            sql.push(" GROUP BY c.id, c.balance");
+        }
         sql.build_query_as().fetch_all(conn).await?
     });
     rows.into_iter()

@@ -311,6 +311,9 @@ mod tests {
             .collect()
     }
 
+    /// What the engines keep differently: PostgreSQL has the frames in partitions. `tests/frames.rs` holds both to one behaviour.
+    const APART: [&str; 1] = ["0037_frames_by_block.sql"];
+
     #[test]
     fn both_engines_have_the_same_migrations() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations");
@@ -321,7 +324,7 @@ mod tests {
             all
         };
         assert_eq!(names("sqlite"), names("postgres"));
-        for name in names("sqlite") {
+        for name in names("sqlite").into_iter().filter(|name| !APART.iter().any(|apart| name == apart)) {
             let text = |engine: &str| std::fs::read_to_string(root.join(engine).join(&name)).unwrap();
             assert_eq!(shape(&text("sqlite")), shape(&text("postgres")), "{name:?}");
         }

@@ -4,6 +4,7 @@
 mod common;
 
 use evm_domain::bounds::points_of;
+use evm_domain::credit::Rules;
 use evm_domain::ledger::credit_by_operator;
 use evm_domain::session::BALANCE_REACHED;
 use evm_domain::{
@@ -249,20 +250,26 @@ async fn a_changed_term_is_a_new_version_and_a_charge_keeps_its_own(store: Store
 
 async fn standing_counts_what_is_owed(store: Store, _: String) {
     let place = place(store, night_device()).await;
-    let standing = async || {
+    let debt = Rules { most_debt: Some(Money(0)), ..Rules::default() };
+    let standing = async |rules: Rules| {
         let mut db = place.store.read().await.unwrap();
-        credit::standing(&mut db, place.customer).await.unwrap().unwrap()
+        credit::standing(&mut db, place.customer, &rules).await.unwrap().unwrap()
     };
-    assert_eq!(standing().await, evm_domain::credit::Standing::default());
+    for rules in [debt, Rules::default()] {
+        assert_eq!(standing(rules).await, evm_domain::credit::Standing::default());
+    }
     place.credit(Money(500)).await;
     let id = place.start().await;
     place.tell(id, Phase::Started, -3600, PointKind::MeterStart, 0).await;
     place.tell(id, Phase::Ended, -60, PointKind::End, 1000).await;
-    let owing = standing().await;
-    assert_eq!((owing.balance, owing.unpaid, owing.debt), (Money(500), 1, Money(80_000)));
+    let lent = Rules { start_with_unpaid: true, ..Rules::default() };
+    for (rules, unpaid, owed) in [(debt, 1, 80_000), (Rules::default(), 1, 0), (lent, 0, 0)] {
+        let owing = standing(rules).await;
+        assert_eq!((owing.balance, owing.unpaid, owing.debt), (Money(500), unpaid, Money(owed)), "{rules:?}");
+    }
     let nobody = CustomerId(evm_store::new_id());
     let mut db = place.store.read().await.unwrap();
-    assert_eq!(credit::standing(&mut db, nobody).await.unwrap(), None);
+    assert_eq!(credit::standing(&mut db, nobody, &debt).await.unwrap(), None);
 }
 
 async fn a_spent_charge_is_claimed_once_in_a_while(store: Store, _: String) {

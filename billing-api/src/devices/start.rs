@@ -121,7 +121,7 @@ async fn wait_after_never_begun(app: &App, db: &mut Db, customer: CustomerId, de
 }
 
 async fn may_begin(app: &App, db: &mut Db, customer: CustomerId) -> Answer<()> {
-    let standing = credit::standing(db, customer).await?.ok_or(Code::Unauthorized)?;
+    let standing = credit::standing(db, customer, &app.config.credit).await?.ok_or(Code::Unauthorized)?;
     let Err(refusal) = app.config.credit.check(&standing) else { return Ok(()) };
     Err(match refusal {
         Refusal::UnpaidPurchase => {

@@ -126,15 +126,15 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
     if new.is_empty() {
         return Ok(Vec::new());
     }
-    let (last,): (i64,) = on!(&mut *db, conn => {
-        sqlx::query_as("SELECT COALESCE(MAX(seq), 0) FROM sessions").fetch_one(conn).await?
-    });
     let ids: Vec<(String,)> = on!(db, conn => {
         let mut sql = QueryBuilder::new(
             "INSERT INTO sessions (id, purchase_id, charger_id, connector, device_id, customer_id, tariff_id, status, id_tag, \
-             transaction_ref, start_key, review, requested_at, started_at, heard_at, time_zone, refused, told_ref, seq) ",
+             transaction_ref, start_key, review, requested_at, started_at, heard_at, time_zone, refused, told_ref, seq) \
+             SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, v.column10, \
+             v.column11, v.column12, v.column13, v.column14, v.column15, v.column16, v.column17, v.column18, \
+             v.column19 + (SELECT COALESCE(MAX(seq), 0) FROM sessions) FROM (",
         );
-        push_rows(&mut sql, new.iter().zip(last + 1..), |row, (new, seq)| {
+        push_rows(&mut sql, new.iter().zip(1_i64..), |row, (new, seq)| {
             let s = &new.session;
             row.bind(s.id.to_string())
                 .bind(s.purchase.to_string())
@@ -156,7 +156,7 @@ pub async fn insert(db: &mut Db, new: &[NewSession], now: Timestamp) -> Result<V
                 .bind(&new.told_as)
                 .bind(seq);
         });
-        sql.push(" ON CONFLICT DO NOTHING RETURNING id");
+        sql.push(") AS v WHERE TRUE ON CONFLICT DO NOTHING RETURNING id");
         sql.build_query_as().fetch_all(conn).await?
     });
     ids.iter().map(|(text,)| id(text)).collect()

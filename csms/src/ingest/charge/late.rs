@@ -73,12 +73,15 @@ impl Desk {
     }
 
     /// A charge that was told of while its customer had another one elsewhere is no case for review where, by their ends, the
-    /// two were not at one time; whichever end is told last.
+    /// two were not at one time; whichever end is told last. One that ended just now was still running when the other was told.
     pub(super) async fn judge_beside(&self, db: &mut Db) -> Result<()> {
+        let now = evm_store::now();
         let has_ended = |entry: &&Entry| {
             let session = &entry.session;
             let is_news = entry.changed && session.ended_at != entry.stored.ended_at;
-            is_news && session.ended_at.is_some() && session.customer.is_some() && !entry.gone
+            let is_marked = session.review.as_deref() == Some(CONCURRENT_TX);
+            let may_tell = session.ended_at.is_some_and(|ended| is_marked || now.since(ended) > OLDER_MS);
+            is_news && may_tell && session.customer.is_some() && !entry.gone
         };
         let ended: Vec<_> = self.entries.iter().filter(has_ended).map(|entry| &entry.session).collect();
         sessions::clear_beside(db, &ended, CONCURRENT_TX).await

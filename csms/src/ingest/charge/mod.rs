@@ -183,7 +183,8 @@ impl Desk {
         let cards = cards::of_tags(db, &tags).await?;
         let guessed = new_cards(db, &places, &cards).await?;
         let owners: Vec<_> = cards.iter().map(|card| card.customer).collect();
-        let standings = evm_store::credit::standings(db, &owners).await?.into_iter().collect();
+        let judged = if credit.let_all() { &[][..] } else { &owners };
+        let standings = evm_store::credit::standings(db, judged, &credit).await?.into_iter().collect();
         let late = entries.iter().filter(|entry| entry.session.status == Status::Failed);
         let owners: Vec<_> = owners.into_iter().chain(late.filter_map(|entry| entry.session.customer)).collect();
         let charging = sessions::customers_with_live(db, &owners).await?.into_iter().collect();
@@ -400,7 +401,9 @@ impl Desk {
             entry.session.transaction.clone_from(&update.transaction);
         }
         let applied = entry.session.apply(update, &points);
+        // In 1.6 the connector's own state says that the car is still there.
         if update.phase == Phase::Ended
+            && update.own_id
             && !had_ended
             && was.is_live()
             && !entry.overtaken
