@@ -98,6 +98,14 @@ on_both_engines! {
         assert_eq!(marked, 1, "{sessions:?}");
     }
 
+    async fn a_charge_that_is_counted_from_0_keeps_its_energy_where_another_takes_its_place(world) {
+        let (mut charger, [customer, other], _) = set_up(world, Version::V16, (0, 0)).await;
+        Script::load("over").play(&mut charger, "two at one place, each counted from 0, the first one's stop last").await;
+        for (customer, wanted) in [(&customer, 1500), (&other, 3000)] {
+            eventually(&format!("a bill of {wanted}"), async || (energies(customer).await == [wanted]).then_some(())).await;
+        }
+    }
+
     async fn a_charge_told_late_ends_where_a_later_one_began(world) {
         let (mut charger, [customer, other], _) = set_up(world, Version::V16, (0, 0)).await;
         let late = "told late, over after another began";

@@ -42,9 +42,15 @@ impl Desk {
         let meter = &entry.session.meter;
         let least = if meter.last_at > began { meter.baseline } else { meter.register };
         let most = baseline.filter(|most| least.is_none_or(|least| *most >= least));
+        // A register that counts each charge anew says nothing of the charge before.
+        let anew = baseline == Some(Wh(0));
         let mut bounded = TransactionUpdate { at: began, ..update.clone() };
         bounded.points.retain_mut(|point| match point.kind {
             _ if point.at <= began => true,
+            PointKind::End if anew => {
+                point.at = began;
+                true
+            }
             PointKind::End => {
                 (point.at, point.value) = (began, point.value.min(most.map_or(0, |Wh(most)| most)));
                 most.is_some()
