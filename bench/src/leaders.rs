@@ -130,8 +130,9 @@ async fn begin(store: &Store) -> anyhow::Result<()> {
         for _ in 0..CHUNK / PER_CHARGER {
             let now = evm_store::now();
             let charger = chargers::upsert(&mut db, &format!("bench-live-{n:06}"), None, 0, None, now).await?;
-            let new: Vec<_> =
-                (1..=PER_CHARGER).map(|connector| device(format!("bench-live-{n:06}"), connector, 0, 0)).collect();
+            let new: Vec<_> = (1..=PER_CHARGER)
+                .map(|connector| device(format!("bench-live-{n:06}-{connector}"), connector, 0, 0))
+                .collect();
             devices::register(&mut db, charger, &new, now).await?;
             for device in devices::of_charger(&mut db, charger).await? {
                 let customer = customers::of_phone(&mut db, &format!("+9768{n:07}"), now).await?.id;

@@ -59,7 +59,7 @@ const REGISTERED_BYTES: u64 = 2_000;
 /// Sockets a node holds at most: two file descriptors of each thousand are left for the rest.
 const SOCKETS: u64 = 60_000;
 /// Charges whose live figures one leader reads and prices in a second.
-const LIVE_ROUND: u64 = 60_000;
+const LIVE_ROUND: u64 = 30_000;
 /// Seconds between two live events of a charge.
 const LIVE_S: u64 = 3;
 /// Part of a node's processors that may be busy in the busiest hour, percent.
@@ -80,11 +80,11 @@ fn kinds(args: &Args) -> Vec<Kind> {
     };
     vec![
         kind("Heartbeat", heartbeats, (8, 0), (0, 0, 0)),
-        kind("StatusNotification", 4 * args.charges, (61, 60), (430, 0, 1)),
-        kind("Authorize", args.charges, (45, 40), (320, 0, 1)),
-        kind("MeterValues", samples, (38, 60), (560, 180, 3)),
+        kind("StatusNotification", 4 * args.charges, (52, 100), (350, 0, 1)),
+        kind("Authorize", args.charges, (46, 100), (290, 0, 1)),
+        kind("MeterValues", samples, (64, 100), (570, 18, 3)),
         // Start, stop, the purchase and its postings.
-        kind("begin and end of a charge", 2 * args.charges, (120, 250), (450, 3_000, 8)),
+        kind("begin and end of a charge", 2 * args.charges, (250, 400), (500, 3_000, 8)),
     ]
 }
 
@@ -132,7 +132,7 @@ impl Network {
 
     /// What does not hold at this size with one leader and one database of the size that was measured.
     fn bites(&self) -> &'static str {
-        if self.live_a_second > LIVE_ROUND {
+        if self.peak_charging > LIVE_ROUND * LIVE_S {
             "live figures by one leader"
         } else if self.postgres_millicores > 32_000 {
             "one PostgreSQL"
