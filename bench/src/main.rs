@@ -70,7 +70,7 @@ enum Measurement {
     Accepted,
     /// A box on the map among 100 000 devices, in the store and over REST.
     ByLocation,
-    /// A round of live figures over 20 000 running charges, and the relay of 20 000 events.
+    /// A round of live figures over 5 000 running charges, and the relay of 20 000 events.
     Leaders,
     /// Logins over REST, with a code by SMS.
     Login,
