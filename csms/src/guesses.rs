@@ -130,6 +130,7 @@ mod tests {
         assert_eq!(guesses.pause(charger, start + FORGETS * MANY), Some(PAUSE));
         assert_eq!(guesses.pause(charger, start + FORGETS * MOST), None);
     }
+
     #[test]
     fn each_wrong_tag_of_a_charger_that_guesses_lets_the_next_start_wait() {
         let guesses = Guesses::new(Duration::from_millis(20));

@@ -10,6 +10,19 @@ use crate::engine::{Db, on};
 use crate::rows::push_is_one_of;
 use crate::{Result, id, sessions};
 
+const NOTHING: &str = "CAST(0 AS BIGINT)";
+
+/// A figure of a customer's purchases that are not paid.
+macro_rules! owed {
+    ($figure:literal) => {
+        concat!(
+            "(SELECT ",
+            $figure,
+            " FROM purchases p WHERE p.customer_id = c.id AND p.status IN ('unpaid', 'pending'))"
+        )
+    };
+}
+
 /// What a customer has and owes. `None`: no such customer.
 ///
 /// Ask after [`crate::sessions::request`] in the same transaction, and let that go where the rules say no: the request waits
@@ -24,20 +37,11 @@ pub async fn standings(db: &mut Db, customers: &[CustomerId], rules: &Rules) -> 
         return Ok(Vec::new());
     }
     let rows: Vec<(String, i64, i64, i64)> = on!(db, conn => {
-        let mut sql = QueryBuilder::new(if rules.most_debt.is_some() {
-            "SELECT c.id, c.balance, COUNT(p.id), CAST(COALESCE(SUM(p.amount - p.paid), 0) AS BIGINT) FROM customers c \
-             LEFT JOIN purchases p ON p.customer_id = c.id AND p.status IN ('unpaid', 'pending') WHERE c.id"
-        } else if rules.start_with_unpaid {
-            "SELECT c.id, c.balance, CAST(0 AS BIGINT), CAST(0 AS BIGINT) FROM customers c WHERE c.id"
-        } else {
-            // Whether there is one.
-            "SELECT c.id, c.balance, (SELECT COUNT(*) FROM (SELECT 1 FROM purchases p WHERE p.customer_id = c.id \
-             AND p.status IN ('unpaid', 'pending') LIMIT 1) AS u), CAST(0 AS BIGINT) FROM customers c WHERE c.id"
-        });
+        let mut sql = QueryBuilder::new("SELECT c.id, c.balance, ");
+        sql.push(if rules.start_with_unpaid { NOTHING } else { owed!("COUNT(*)") }).push(", ");
+        let debt = owed!("CAST(COALESCE(SUM(p.amount - p.paid), 0) AS BIGINT)");
+        sql.push(if rules.most_debt.is_some() { debt } else { NOTHING }).push(" FROM customers c WHERE c.id");
         push_is_one_of(&mut sql, customers.iter().map(|customer| customer.to_string()));
-        if rules.most_debt.is_some() {
-            sql.push(" GROUP BY c.id, c.balance");
-        }
         sql.build_query_as().fetch_all(conn).await?
     });
     rows.into_iter()

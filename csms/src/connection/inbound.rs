@@ -46,7 +46,7 @@ impl Connection {
             Some(Err(_)) => return Err((CloseCode::Protocol, "the connection broke")),
         };
         self.hear();
-        self.wait_for_room(text.len()).await?;
+        self.handling = self.unless_ended(self.node.room.to_handle(text.len())).await?;
         let text = frame::clean(&text);
         match frame::parse(&text) {
             Ok(Frame::Call { id, action, payload }) => {
@@ -73,15 +73,6 @@ impl Connection {
             }
             Err(bad) => Box::pin(self.on_bad_frame(&text, bad)).await,
         }
-    }
-
-    /// Waits until there is room for what is made of a message of so many bytes.
-    async fn wait_for_room(&mut self, bytes: usize) -> Result<(), End> {
-        tokio::select! {
-            room = self.node.room.to_handle(bytes) => self.handling = room,
-            () = self.held.ended.cancelled() => return Err(farewell(self.held.why())),
-        }
-        Ok(())
     }
 
     async fn on_call(&mut self, id: String, action: String, payload: &str) -> Result<(), End> {

@@ -386,6 +386,14 @@ impl Connection {
         self.transmit(Message::Text(text.into())).await
     }
 
+    /// Waits for something that is not to keep a connection which is to end.
+    async fn unless_ended<T>(&self, wait: impl Future<Output = T>) -> Result<T, End> {
+        tokio::select! {
+            done = wait => Ok(done),
+            () = self.held.ended.cancelled() => Err(farewell(self.held.why())),
+        }
+    }
+
     async fn transmit(&mut self, message: Message) -> Result<(), End> {
         // What was made of a message is stored and gone; a station that does not read keeps nobody waiting.
         self.handling = None;

@@ -35,13 +35,7 @@ impl Connection {
 
     /// Waits; not where a newer connection has come, for then there would be many to guess at once.
     pub(super) async fn hold_back(&self, time: Duration) -> Result<(), End> {
-        if time.is_zero() {
-            return Ok(());
-        }
-        tokio::select! {
-            () = tokio::time::sleep(time) => Ok(()),
-            () = self.held.ended.cancelled() => Err(farewell(self.held.why())),
-        }
+        if time.is_zero() { Ok(()) } else { self.unless_ended(tokio::time::sleep(time)).await }
     }
 
     /// Counts a wrong tag, and tells the operator where they are too many.

@@ -25,7 +25,7 @@ struct Kind {
 }
 
 /// Writes points as text.
-fn to_text(points: &[Point]) -> String {
+fn to_text(points: &[Point]) -> Result<String> {
     let mut kinds: BTreeMap<i64, Vec<&Point>> = BTreeMap::new();
     for point in points {
         kinds.entry(point.kind as i64).or_default().push(point);
@@ -49,7 +49,7 @@ fn to_text(points: &[Point]) -> String {
         Kind { kind, at: differences(&|point| point.at.0), value: differences(&|point| point.value), received, dated }
     };
     let kinds: Vec<Kind> = kinds.into_iter().map(kind).collect();
-    serde_json::to_string(&kinds).unwrap_or_default()
+    serde_json::to_string(&kinds).map_err(|error| StoreError::Broken(format!("readings to be packed: {error}")))
 }
 
 /// Reads what [`to_text`] wrote, in order.
@@ -127,13 +127,14 @@ async fn pack(db: &mut Db, session: SessionId) -> Result<()> {
         points = union(from_text(&text)?, points);
     }
     points.sort_unstable();
+    let text = to_text(&points)?;
     on!(db, conn => {
         sqlx::query(
             "INSERT INTO packed_readings (session_id, points) VALUES ($1, $2) \
              ON CONFLICT (session_id) DO UPDATE SET points = excluded.points",
         )
         .bind(session.to_string())
-        .bind(to_text(&points))
+        .bind(&text)
         .execute(conn)
         .await?;
     });
@@ -172,8 +173,8 @@ mod tests {
             point(0, PointKind::End, 1, heard(1, Dated::ByStation)),
         ];
         points.sort_unstable();
-        assert_eq!(from_text(&to_text(&points)).unwrap(), points);
-        assert_eq!(from_text(&to_text(&[])).unwrap(), []);
+        assert_eq!(from_text(&to_text(&points).unwrap()).unwrap(), points);
+        assert_eq!(from_text(&to_text(&[]).unwrap()).unwrap(), []);
         assert!(from_text("[{}]").is_err() && from_text(r#"[{"kind":99,"at":[1],"value":[1]}]"#).is_err());
     }
 
@@ -190,7 +191,7 @@ mod tests {
             })
         };
         let points: Vec<Point> = (0..720).flat_map(sample).collect();
-        let text = to_text(&points);
+        let text = to_text(&points).unwrap();
         assert!(text.len() < points.len() * 12, "{} bytes of {}", text.len(), points.len());
     }
 }

@@ -47,15 +47,11 @@ impl Desk {
         let mut bounded = TransactionUpdate { at: began, ..update.clone() };
         bounded.points.retain_mut(|point| match point.kind {
             _ if point.at <= began => true,
-            PointKind::End if anew => {
-                point.at = began;
-                true
-            }
-            PointKind::End => {
+            PointKind::End if !anew => {
                 (point.at, point.value) = (began, point.value.min(most.map_or(0, |Wh(most)| most)));
                 most.is_some()
             }
-            PointKind::State => {
+            PointKind::End | PointKind::State => {
                 point.at = began;
                 true
             }

@@ -161,23 +161,18 @@ impl Desk {
         };
         let gives_way = self.holders(charger, connector).any(|s| s.customer == Some(owner));
         let beside = self.beside_another(owner, began).filter(|_| !gives_way);
-        if let Some(nobodys) = beside.filter(|ruling| ruling.customer.is_none()) {
-            return nobodys;
-        }
-        let refused = beside.is_some() || !self.has_credit(owner);
+        let without_credit = Ruling { customer: Some(owner), ..Ruling::refused(NO_CREDIT) };
+        let refusal = beside.or_else(|| (!self.has_credit(owner)).then_some(without_credit));
         let is_others = |s: &Session| {
             let runs = s.status == Status::Active && s.transaction.is_some() && s.ended_at.is_none();
             runs && s.customer.is_some_and(|other| other != owner)
         };
-        if refused && self.holders(charger, connector).any(is_others) {
+        match refusal {
             // What flows here is the other's, who charges on.
-            return Ruling { customer: None, ..beside.unwrap_or(Ruling::refused(NO_CREDIT)) };
+            Some(refusal) if self.holders(charger, connector).any(is_others) => Ruling { customer: None, ..refusal },
+            Some(refusal) => refusal,
+            None => Ruling { review: self.guess(charger, tag), ..Ruling::of(Some(owner)) },
         }
-        if let Some(beside) = beside {
-            return beside;
-        }
-        let review = if refused { Some(NO_CREDIT) } else { self.guess(charger, tag) };
-        Ruling { customer: Some(owner), review, refused }
     }
 
     /// What becomes of a charge whose customer has another one elsewhere: where that one began later, or this one is told from
