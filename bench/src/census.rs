@@ -1,12 +1,13 @@
 //! What a network of chargers costs: messages, rows, bytes, processors, memory and nodes for so many chargers, from costs that
 //! were measured. `docs/scale.md` shows its table and says what it means.
 
-use clap::Parser;
+use clap::Args;
 
-/// Computes what networks of these sizes cost on PostgreSQL, and prints tables in Markdown.
-#[derive(Parser)]
-#[command(version)]
-struct Args {
+use crate::table::grouped;
+
+/// A network, as far as it is assumed.
+#[derive(Args)]
+pub(crate) struct Assumptions {
     /// Sizes of the network, in chargers.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000])]
     chargers: Vec<u64>,
@@ -66,7 +67,7 @@ const LIVE_S: u64 = 3;
 const BUSY: u64 = 50;
 const DAY_S: u64 = 24 * 3600;
 
-fn kinds(args: &Args) -> Vec<Kind> {
+fn kinds(args: &Assumptions) -> Vec<Kind> {
     let samples = args.charges * args.minutes * 60 / args.sample_s;
     let heartbeats = (DAY_S - (args.charges * args.minutes * 60).min(DAY_S)) / args.heartbeat_s;
     let kind = |name, a_day, (csms_us, postgres_us), (frame_bytes, bytes, rows)| Kind {
@@ -105,7 +106,7 @@ struct Network {
 }
 
 impl Network {
-    fn of(chargers: u64, args: &Args) -> Self {
+    fn of(chargers: u64, args: &Assumptions) -> Self {
         let kinds = kinds(args);
         let sum = |of: &dyn Fn(&Kind) -> u64| kinds.iter().map(|kind| kind.a_day * of(kind)).sum::<u64>() * chargers;
         let peak = |a_day: u64| a_day * args.peak_tenths / 10 / DAY_S;
@@ -144,17 +145,17 @@ impl Network {
     }
 }
 
-fn main() {
-    let args = Args::parse();
+/// Prints what networks of these sizes cost on PostgreSQL, as tables in Markdown.
+pub(crate) fn print(args: &Assumptions) {
     println!(
         "| of a charger and day | messages | csms, µs each | PostgreSQL, µs each | bytes as a message | bytes for good |"
     );
     println!("|---|---|---|---|---|---|");
-    for kind in kinds(&args) {
+    for kind in kinds(args) {
         let Kind { name, a_day, csms_us, postgres_us, frame_bytes, bytes, .. } = kind;
         println!("| {name} | {} | {csms_us} | {postgres_us} | {frame_bytes} | {bytes} |", grouped(a_day));
     }
-    let networks: Vec<Network> = args.chargers.iter().map(|chargers| Network::of(*chargers, &args)).collect();
+    let networks: Vec<Network> = args.chargers.iter().map(|chargers| Network::of(*chargers, args)).collect();
     let line = |name: &str, cell: &dyn Fn(&Network) -> String| {
         println!("| {name} | {} |", networks.iter().map(cell).collect::<Vec<_>>().join(" | "));
     };
@@ -173,18 +174,6 @@ fn main() {
     line("live events a second through NATS", &|network| grouped(network.live_a_second));
     line("`csms` nodes", &|network| grouped(network.nodes));
     line("bites first", &|network| network.bites().to_owned());
-}
-
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn tenths(thousandths: u64) -> String {

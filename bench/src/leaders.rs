@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use evm_domain::{Point, PointKind, Session, Status};
 use evm_store::outbox::{self, Event};
-use evm_store::sessions::{self, NewRequest};
+use evm_store::sessions::{self, Live, NewRequest};
 use evm_store::{Store, chargers, customers, devices};
 
 use crate::bench::{Bench, Engine};
@@ -22,7 +22,7 @@ const CHUNK: u32 = 1000;
 /// Rounds that are measured.
 const ROUNDS: u32 = 7;
 /// Charges that are read at once, as the leader does.
-const PAGE: i64 = 500;
+const PAGE: i64 = 1000;
 
 /// Events that wait in the outbox.
 const EVENTS: u32 = 20_000;
@@ -101,26 +101,31 @@ async fn relay(engine: &Engine, table: &mut Table) -> anyhow::Result<()> {
 /// Reads and prices all running charges.
 async fn round(store: &Store) -> anyhow::Result<u32> {
     let (mut count, mut after) = (0, String::new());
-    loop {
-        let page = sessions::running(&mut store.read().await?, &after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(count) };
-        after = last.session.id.to_string();
+    while let Some(page) = page(store, &mut after).await? {
         let now = evm_store::now();
         for live in &page {
             std::hint::black_box(live.session.bill_at(now, true));
             count += 1;
         }
     }
+    Ok(count)
 }
 
+/// All running charges.
 async fn all(store: &Store) -> anyhow::Result<Vec<Session>> {
     let (mut all, mut after) = (Vec::new(), String::new());
-    loop {
-        let page = sessions::running(&mut store.read().await?, &after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(all) };
-        after = last.session.id.to_string();
+    while let Some(page) = page(store, &mut after).await? {
         all.extend(page.into_iter().map(|live| live.session));
     }
+    Ok(all)
+}
+
+/// The running charges `after` an id; `None`: there are no more.
+async fn page(store: &Store, after: &mut String) -> anyhow::Result<Option<Vec<Live>>> {
+    let page = sessions::running(&mut store.read().await?, after, PAGE).await?;
+    let Some(last) = page.last() else { return Ok(None) };
+    *after = last.session.id.to_string();
+    Ok(Some(page))
 }
 
 /// Lets the charges begin, each with a customer of its own.

@@ -7,6 +7,7 @@ mod accepted;
 mod bench;
 mod by_location;
 mod ceiling;
+mod census;
 mod leaders;
 mod limits;
 mod load;
@@ -92,6 +93,8 @@ enum Role {
     /// One of the servers measured; started by the benchmark itself.
     #[command(hide = true)]
     Server { kind: server::Kind },
+    /// Computes what networks of chargers cost, from costs that were measured, and prints tables in Markdown.
+    Census(census::Assumptions),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -99,6 +102,10 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     match args.role {
         Some(Role::Server { kind }) => runtime.block_on(server::serve(kind)),
+        Some(Role::Census(assumptions)) => {
+            census::print(&assumptions);
+            Ok(())
+        }
         None => runtime.block_on(Box::pin(bench::run(args))),
     }
 }
