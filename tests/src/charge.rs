@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::api::{Customer, Operator};
 use crate::charger::{RawCharger, Version, at, now};
 use crate::poll::eventually;
+use crate::script::Script;
 use crate::world::World;
 
 /// A start by the app that a 1.6 charger begins; gives the transaction's id.
@@ -153,4 +154,12 @@ pub fn transaction_event(kind: &str, transaction: &str, seq_no: i64, wh: i64) ->
             "unitOfMeasure": { "unit": "Wh" },
         }] }],
     })
+}
+
+/// A start by the app that the charger is sent, and whose names the frames carry from then on.
+pub async fn asked_for(script: &mut Script, customer: &Customer, charger: &RawCharger, device: &str) {
+    customer.start(device).await.ok();
+    let (tag, remote) = charger.remote_start().await;
+    script.set("TAG", tag);
+    script.set("REMOTE", remote);
 }
